@@ -1,0 +1,1 @@
+//! Typed settings from openclaw.json and the environment.

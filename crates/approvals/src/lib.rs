@@ -1,0 +1,1 @@
+//! The exec policy: documents, allowlists and the decision, as pure functions.

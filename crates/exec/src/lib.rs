@@ -1,0 +1,1 @@
+//! Processes: environment, plans, spawning, capture and killing.

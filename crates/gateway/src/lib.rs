@@ -1,0 +1,1 @@
+//! A gateway on loopback and an operator client, for demo, tests and benchmarks.

@@ -1,0 +1,1 @@
+//! What a node and a gateway say to each other, as pure values.
