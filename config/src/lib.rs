@@ -1,1 +1,29 @@
-//! Typed settings from openclaw.json and the environment.
+//! Typed settings from openclaw.json, the environment and the command line.
+//!
+//! - [`Environment`]: the variables, as a value that is passed in.
+//! - [`paths`]: where the state and the configuration are.
+//! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
+//! - [`credentials`]: what the operator gave to authenticate with.
+//! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
+//!   may go there in the clear.
+//! - [`profile`]: the node's id and display name.
+
+pub mod credentials;
+pub mod endpoint;
+mod environment;
+pub mod fingerprint;
+mod nesting;
+pub mod openclaw_json;
+pub mod paths;
+pub mod plaintext;
+pub mod profile;
+mod setting;
+
+pub use credentials::{CredentialSource, Credentials, GivenSecret};
+pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
+pub use environment::Environment;
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
+pub use paths::{Paths, PathsError};
+pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};
+pub use profile::{NodeIdPlan, display_name, plan_node_id};

@@ -1,0 +1,101 @@
+//! One value of openclaw.json, read without guessing.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use approvals::policy::UnknownValue;
+use config::{Map, Value, ValueKind};
+
+use crate::OpenclawJsonError;
+
+/// A value and the way to it.
+pub(crate) struct Setting<'a> {
+    /// The file that it stands in.
+    pub(crate) file: &'a Path,
+    /// The path of keys that leads to it; empty for the root.
+    pub(crate) key: String,
+    /// What stands there, in the type it was written in.
+    pub(crate) value: &'a Value,
+}
+
+impl<'a> Setting<'a> {
+    pub(crate) fn wrong(&self, expected: &'static str) -> OpenclawJsonError {
+        OpenclawJsonError::Wrong {
+            file: self.file.to_owned(),
+            key: self.key.clone(),
+            expected,
+        }
+    }
+
+    fn below(&self, key: String, value: &'a Value) -> Self {
+        Self {
+            file: self.file,
+            key,
+            value,
+        }
+    }
+
+    fn table(&self) -> Result<&'a Map<String, Value>, OpenclawJsonError> {
+        match &self.value.kind {
+            ValueKind::Table(members) => Ok(members),
+            _ => Err(self.wrong("an object")),
+        }
+    }
+
+    /// Every member in the order of its name, so that the same file always fails the same way.
+    pub(crate) fn members(&self) -> Result<Vec<(&'a str, Self)>, OpenclawJsonError> {
+        let mut members: Vec<(&'a str, Self)> = self
+            .table()?
+            .iter()
+            .map(|(name, value)| (name.as_str(), self.below(self.key_of(name), value)))
+            .collect();
+        members.sort_by_key(|(name, _)| *name);
+        Ok(members)
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Result<Option<Self>, OpenclawJsonError> {
+        let value = self.table()?.get(name);
+        Ok(value.map(|value| self.below(self.key_of(name), value)))
+    }
+
+    fn key_of(&self, member: &str) -> String {
+        match self.key.as_str() {
+            "" => member.to_owned(),
+            parent => format!("{parent}.{member}"),
+        }
+    }
+
+    pub(crate) fn items(&self) -> Result<Vec<Self>, OpenclawJsonError> {
+        let ValueKind::Array(items) = &self.value.kind else {
+            return Err(self.wrong("an array"));
+        };
+        let item = |(index, value)| self.below(format!("{}[{index}]", self.key), value);
+        Ok(items.iter().enumerate().map(item).collect())
+    }
+
+    pub(crate) fn text(&self) -> Result<&'a str, OpenclawJsonError> {
+        match &self.value.kind {
+            ValueKind::String(text) => Ok(text),
+            _ => Err(self.wrong("a string")),
+        }
+    }
+
+    /// A member that is one of a few words.
+    pub(crate) fn word<T>(&self, name: &str) -> Result<Option<T>, OpenclawJsonError>
+    where
+        T: FromStr<Err = UnknownValue>,
+    {
+        let Some(member) = self.member(name)? else {
+            return Ok(None);
+        };
+        member
+            .text()?
+            .parse()
+            .map(Some)
+            .map_err(|source| OpenclawJsonError::UnknownWord {
+                file: self.file.to_owned(),
+                key: member.key,
+                source,
+            })
+    }
+}
