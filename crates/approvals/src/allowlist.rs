@@ -1,1 +1,637 @@
-//! 
+//! Whether an entry of the allowlist names a command (exec and approvals §8.1).
+
+use std::path::{Path, PathBuf};
+
+use crate::arg_pattern;
+use crate::command::trim;
+use crate::digest::{sha256_hex, sha256_hex16};
+use crate::document::Entry;
+use crate::glob::Glob;
+use crate::lexical;
+
+/// What an `argPattern` starts with that binds an entry to a working directory and arguments.
+pub const CWD_ARGV_PREFIX: &str = "sha256:cwd-argv:v1:";
+
+/// What an `argPattern` starts with that releases before 2026.9 wrote. It binds no working
+/// directory, and no longer matches.
+const ARGV_PREFIX: &str = "sha256:argv:";
+
+/// What the pattern of an entry starts with that grants one exact command text.
+const EXACT_COMMAND_PREFIX: &str = "=command:";
+
+/// What a command's first word stands for on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// The word as it was given: a name or a path.
+    pub raw_token: String,
+    /// The executable file it names, found on `PATH` or at that path. Symlinks are not resolved.
+    pub resolved_path: Option<PathBuf>,
+    /// The same file with every symlink resolved, where that could be done.
+    pub real_path: Option<PathBuf>,
+}
+
+impl Resolution {
+    /// The path that an entry must name: the real one, else the one that was found.
+    pub fn trusted_path(&self) -> Option<&Path> {
+        self.real_path.as_deref().or(self.resolved_path.as_deref())
+    }
+}
+
+/// One executable with its arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invocation {
+    /// The words, the executable's first, without transparent wrappers before it.
+    pub argv: Vec<String>,
+    /// What the first word stands for.
+    pub resolution: Resolution,
+}
+
+/// What a command would execute, as far as an allowlist can judge it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Analysis {
+    /// An executable that is no shell.
+    Program(Invocation),
+    /// A shell that is given no command text.
+    Shell {
+        /// The shell itself.
+        shell: Invocation,
+        /// The script it is given, with the script's arguments, if it is given one and no option
+        /// makes it read anything else. Its first word and its resolution hold the script's
+        /// absolute path, whether or not the file is executable.
+        script: Option<Invocation>,
+    },
+    /// Nothing that an entry could name: no allowlist satisfies this, not even `*`.
+    Unanalysable(Unanalysable),
+}
+
+/// Why no allowlist satisfies a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unanalysable {
+    /// It hands a shell a command text.
+    ShellPayload,
+    /// It runs through a wrapper that changes what the command may do, such as `sudo`.
+    BlockedWrapper,
+    /// It asks a package runner to fetch or to choose what runs.
+    PackageRunner,
+}
+
+/// A command before an allowlist, with what the entries may refer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The text that an approval is shown as and bound to (exec and approvals §3.1).
+    pub command_text: &'a str,
+    /// What it would execute.
+    pub analysis: &'a Analysis,
+    /// The working directory that the request names, if it names one.
+    pub cwd: Option<&'a str>,
+    /// What a leading `~` in a pattern stands for.
+    pub home: Option<&'a str>,
+}
+
+/// The entry that names a command, as a position in the list that was searched.
+///
+/// An entry whose `argPattern` matches wins over one without, the first over a later one; a bare
+/// `*` wins over all.
+pub fn find(entries: &[&Entry], candidate: &Candidate<'_>) -> Option<usize> {
+    match candidate.analysis {
+        Analysis::Program(program) => find_invocation(entries, program, candidate),
+        Analysis::Shell { shell, script } => find_invocation(entries, shell, candidate)
+            .filter(|&index| {
+                // Trusting a shell is not trusting whatever it is told to read.
+                shell.argv.len() < 2
+                    || entries
+                        .get(index)
+                        .is_some_and(|entry| is_any(entry) || is_bound(entry))
+            })
+            .or_else(|| find_target(entries, script.as_ref()?, candidate, ByName::No)),
+        Analysis::Unanalysable(_) => None,
+    }
+}
+
+/// The entry that grants exactly this command text, as a position in the list that was searched.
+///
+/// Such grants hold for what cannot be analysed too. Only generated entries count.
+pub fn find_exact_command(entries: &[&Entry], command_text: &str) -> Option<usize> {
+    let text = trim(command_text);
+    if text.is_empty() {
+        return None;
+    }
+    let pattern = format!("{EXACT_COMMAND_PREFIX}{}", sha256_hex16(text));
+    entries
+        .iter()
+        .position(|entry| entry.allow_always && entry.pattern == pattern)
+}
+
+/// The `argPattern` that binds an entry to a working directory and to the arguments behind
+/// `argv[0]`.
+///
+/// The hashed text is, with lengths in bytes and NUL after every part: the length of the
+/// normalised directory, the directory, the number of arguments, and for each argument its length
+/// and itself (exec and approvals §8.1).
+pub fn cwd_argv_binding(cwd: &str, argv: &[String]) -> String {
+    let cwd = lexical::normalise(cwd).replace('\\', "/");
+    let arguments = argv.get(1..).unwrap_or_default();
+    let mut subject = format!("{}\0{cwd}\0{}\0", cwd.len(), arguments.len());
+    for argument in arguments {
+        subject.push_str(&format!("{}\0{argument}\0", argument.len()));
+    }
+    format!("{CWD_ARGV_PREFIX}{}", sha256_hex(subject))
+}
+
+/// Whether an `argPattern` is a generated hash, of whichever release.
+pub(crate) fn is_hashed(arg_pattern: Option<&str>) -> bool {
+    arg_pattern.is_some_and(|pattern| {
+        pattern.starts_with(CWD_ARGV_PREFIX) || pattern.starts_with(ARGV_PREFIX)
+    })
+}
+
+/// Whether a pattern that is a bare name may name a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByName {
+    /// It was looked up on `PATH` by its name.
+    Yes,
+    /// It was given as a path, or is a script, which no shell looks up by name alone.
+    No,
+}
+
+fn find_invocation(
+    entries: &[&Entry],
+    invocation: &Invocation,
+    candidate: &Candidate<'_>,
+) -> Option<usize> {
+    let by_name = if has_path_selector(&invocation.resolution.raw_token) {
+        ByName::No
+    } else {
+        ByName::Yes
+    };
+    find_target(entries, invocation, candidate, by_name)
+}
+
+fn find_target(
+    entries: &[&Entry],
+    invocation: &Invocation,
+    candidate: &Candidate<'_>,
+    by_name: ByName,
+) -> Option<usize> {
+    if let Some(any) = entries.iter().position(|entry| is_any(entry)) {
+        return Some(any);
+    }
+    let mut binding = None;
+    let mut plain = None;
+    for (index, entry) in entries.iter().enumerate() {
+        if !names(entry, &invocation.resolution, by_name, candidate.home) {
+            continue;
+        }
+        match argument_pattern(entry) {
+            None if entry.allow_always => {}
+            None => plain = plain.or(Some(index)),
+            Some(pattern) if pattern.starts_with(CWD_ARGV_PREFIX) => {
+                if let Some(cwd) = candidate.cwd
+                    && pattern
+                        == binding.get_or_insert_with(|| cwd_argv_binding(cwd, &invocation.argv))
+                {
+                    return Some(index);
+                }
+            }
+            Some(pattern) => {
+                if !entry.allow_always && arguments_match(pattern, &invocation.argv) {
+                    return Some(index);
+                }
+            }
+        }
+    }
+    plain
+}
+
+/// Whether an entry is the bare `*`, which names even what is not found on this machine.
+fn is_any(entry: &Entry) -> bool {
+    trim(&entry.pattern) == "*" && argument_pattern(entry).is_none() && !entry.allow_always
+}
+
+fn is_bound(entry: &Entry) -> bool {
+    argument_pattern(entry).is_some_and(|pattern| !trim(pattern).is_empty())
+}
+
+fn argument_pattern(entry: &Entry) -> Option<&str> {
+    entry
+        .arg_pattern
+        .as_deref()
+        .filter(|pattern| !pattern.is_empty())
+}
+
+/// Whether the pattern of an entry names the executable.
+fn names(entry: &Entry, resolution: &Resolution, by_name: ByName, home: Option<&str>) -> bool {
+    let pattern = trim(&entry.pattern);
+    let (Some(found), Some(trusted)) = (&resolution.resolved_path, resolution.trusted_path())
+    else {
+        return false;
+    };
+    if has_path_selector(pattern) {
+        // A path that is not UTF-8 cannot be named by a pattern that is.
+        trusted
+            .to_str()
+            .is_some_and(|path| path_matches(pattern, path, home))
+    } else {
+        by_name == ByName::Yes
+            && pattern != "*"
+            && found
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| Glob::parse(pattern, home).matches(name))
+    }
+}
+
+fn has_path_selector(text: &str) -> bool {
+    text.contains(['/', '\\', '~'])
+}
+
+fn path_matches(pattern: &str, path: &str, home: Option<&str>) -> bool {
+    let glob = Glob::parse(without_private_var(pattern), home);
+    let path = without_private_var(path);
+    let has_dot_segment = || path.split('/').any(|segment| matches!(segment, "." | ".."));
+    if glob.has_wildcard() && has_dot_segment() {
+        glob.matches(&lexical::normalise(path))
+    } else {
+        glob.matches(path)
+    }
+}
+
+/// On macOS `/var` is a symlink to `/private/var`; patterns name the former.
+fn without_private_var(path: &str) -> &str {
+    let rest = path.strip_prefix("/private");
+    match rest.filter(|rest| *rest == "/var" || rest.starts_with("/var/")) {
+        Some(rest) if cfg!(target_os = "macos") => rest,
+        _ => path,
+    }
+}
+
+fn arguments_match(pattern: &str, argv: &[String]) -> bool {
+    if pattern.starts_with(ARGV_PREFIX) {
+        return false;
+    }
+    let arguments = argv.get(1..).unwrap_or_default();
+    let text = if !pattern.contains('\0') {
+        arguments.join(" ")
+    } else if arguments.is_empty() {
+        String::from("\0\0")
+    } else {
+        arguments.join("\0") + "\0"
+    };
+    arg_pattern::is_match(pattern, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{
+        Analysis, Candidate, Invocation, Resolution, Unanalysable, cwd_argv_binding, find,
+        find_exact_command,
+    };
+    use crate::digest::sha256_hex16;
+    use crate::document::Entry;
+
+    const HOME: &str = "/home/op";
+
+    fn invocation(argv: &[&str], found: Option<&str>, real: Option<&str>) -> Invocation {
+        Invocation {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            resolution: Resolution {
+                raw_token: argv[0].to_owned(),
+                resolved_path: found.map(PathBuf::from),
+                real_path: real.map(PathBuf::from),
+            },
+        }
+    }
+
+    /// `echo` with arguments, as it is found on a machine where `/bin` is a symlink to `/usr/bin`.
+    fn echo(argv: &[&str]) -> Analysis {
+        Analysis::Program(invocation(argv, Some("/bin/echo"), Some("/usr/bin/echo")))
+    }
+
+    fn plain(pattern: &str) -> Entry {
+        Entry {
+            pattern: pattern.to_owned(),
+            ..Entry::default()
+        }
+    }
+
+    fn bound(pattern: &str, arg_pattern: &str) -> Entry {
+        Entry {
+            arg_pattern: Some(arg_pattern.to_owned()),
+            ..plain(pattern)
+        }
+    }
+
+    fn generated(entry: Entry) -> Entry {
+        Entry {
+            allow_always: true,
+            ..entry
+        }
+    }
+
+    fn find_in(entries: &[Entry], analysis: &Analysis, cwd: Option<&str>) -> Option<usize> {
+        let entries: Vec<&Entry> = entries.iter().collect();
+        let candidate = Candidate {
+            command_text: "",
+            analysis,
+            cwd,
+            home: Some(HOME),
+        };
+        find(&entries, &candidate)
+    }
+
+    #[test]
+    fn a_pattern_names_the_real_path_or_the_bare_name() {
+        let by_name = echo(&["echo", "a"]);
+        let by_path = echo(&["/bin/echo", "a"]);
+        for (pattern, name, path) in [
+            ("/usr/bin/echo", true, true),
+            ("  /usr/bin/echo  ", true, true),
+            ("/bin/echo", false, false),
+            ("/usr/bin/ECHO", false, false),
+            ("/usr/*", false, false),
+            ("/usr/*/echo", true, true),
+            ("/**/echo", true, true),
+            ("/usr/**", true, true),
+            ("/usr?bin/echo", false, false),
+            ("/usr/bin/ec.o", false, false),
+            ("echo", true, false),
+            ("ech?", true, false),
+            ("e*", true, false),
+            ("**", true, false),
+            ("ECHO", false, false),
+            ("*", true, true),
+            ("", false, false),
+            ("  ", false, false),
+            ("~", false, false),
+        ] {
+            let entries = [plain(pattern)];
+            let found = |analysis| find_in(&entries, analysis, None).is_some();
+            assert_eq!(found(&by_name), name, "{pattern:?} by name");
+            assert_eq!(found(&by_path), path, "{pattern:?} by path");
+        }
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_link_and_the_path_that_of_its_target() {
+        let linked = Analysis::Program(invocation(
+            &["python"],
+            Some("/usr/bin/python"),
+            Some("/usr/bin/python3.11"),
+        ));
+        for (pattern, expected) in [
+            ("python", true),
+            ("python3.11", false),
+            ("/usr/bin/python3.11", true),
+            ("/usr/bin/python", false),
+        ] {
+            let found = find_in(&[plain(pattern)], &linked, None);
+            assert_eq!(found.is_some(), expected, "{pattern}");
+        }
+        let unreal = Analysis::Program(invocation(&["x"], Some("/opt/./a/../x"), None));
+        assert_eq!(find_in(&[plain("/opt/*")], &unreal, None), Some(0));
+        assert_eq!(find_in(&[plain("/opt/x")], &unreal, None), None);
+    }
+
+    #[test]
+    fn home_is_where_a_tilde_points() {
+        let tool = "/home/op/bin/tool";
+        let tool = Analysis::Program(invocation(&["tool"], Some(tool), Some(tool)));
+        for (pattern, expected) in [
+            ("~/bin/tool", true),
+            ("~/**", true),
+            ("~/bin", false),
+            ("~op/bin/tool", false),
+        ] {
+            let found = find_in(&[plain(pattern)], &tool, None);
+            assert_eq!(found.is_some(), expected, "{pattern}");
+        }
+        let argv = echo(&["~/bin/echo"]);
+        assert_eq!(find_in(&[plain("echo")], &argv, None), None);
+    }
+
+    #[test]
+    fn only_the_bare_star_names_what_is_not_found() {
+        let missing = Analysis::Program(invocation(&["nope"], None, None));
+        for (entry, expected) in [
+            (plain("*"), true),
+            (plain(" * "), true),
+            (bound("*", ""), true),
+            (bound("*", "."), false),
+            (generated(plain("*")), false),
+            (plain("**"), false),
+            (plain("nope"), false),
+        ] {
+            let found = find_in(std::slice::from_ref(&entry), &missing, None);
+            assert_eq!(found.is_some(), expected, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_searched_as_one_text() {
+        let match_of = |pattern: &str, argv: &[&str]| {
+            find_in(&[bound("echo", pattern)], &echo(argv), None).is_some()
+        };
+        assert!(match_of("^a$", &["echo", "a"]));
+        assert!(!match_of("^a$", &["echo", "b"]));
+        assert!(match_of("^a b$", &["echo", "a", "b"]));
+        assert!(match_of("b", &["echo", "abc"]));
+        assert!(!match_of("[", &["echo", "["]));
+        assert!(match_of("^$", &["echo"]));
+        assert!(match_of("^a\0b\0$", &["echo", "a", "b"]));
+        assert!(!match_of("^a\0b\0$", &["echo", "a b"]));
+        assert!(match_of("^\0\0$", &["echo"]));
+        assert!(!match_of("(?!x)", &["echo", "a"]));
+        assert!(!match_of("sha256:argv:abc", &["echo", "sha256:argv:abc"]));
+    }
+
+    #[test]
+    fn the_most_particular_entry_is_the_one_that_matched() {
+        let command = echo(&["echo", "a"]);
+        let miss = || bound("echo", "^x$");
+        let hit = || bound("echo", "^a$");
+        for (entries, expected) in [
+            (vec![], None),
+            (vec![miss()], None),
+            (vec![miss(), plain("echo")], Some(1)),
+            (vec![plain("echo"), hit()], Some(1)),
+            (vec![plain("echo"), plain("/usr/bin/echo")], Some(0)),
+            (vec![plain("echo"), hit(), plain("*")], Some(2)),
+            (vec![hit(), hit()], Some(0)),
+        ] {
+            assert_eq!(find_in(&entries, &command, None), expected, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn a_generated_entry_holds_only_for_its_directory_and_arguments() {
+        let command = echo(&["/bin/echo", "q"]);
+        let binding = "sha256:cwd-argv:v1:9c";
+        let right = cwd_argv_binding("/tmp/x", &["echo".to_owned(), "q".to_owned()]);
+        let entry = |arg_pattern| generated(bound("/usr/bin/echo", arg_pattern));
+        for (entry, cwd, expected) in [
+            (entry(&right), Some("/tmp/x"), true),
+            (entry(&right), Some("/tmp/y/../x"), true),
+            (entry(&right), Some("/tmp/x/"), false),
+            (entry(&right), Some("/tmp"), false),
+            (entry(&right), None, false),
+            (entry(&right.to_uppercase()), Some("/tmp/x"), false),
+            (entry(binding), Some("/tmp/x"), false),
+            (bound("/usr/bin/echo", &right), Some("/tmp/x"), true),
+            (
+                generated(bound("/usr/bin/cat", &right)),
+                Some("/tmp/x"),
+                false,
+            ),
+            (generated(bound("echo", "^q$")), Some("/tmp/x"), false),
+            (generated(plain("/usr/bin/echo")), Some("/tmp/x"), false),
+        ] {
+            let found = find_in(std::slice::from_ref(&entry), &command, cwd);
+            assert_eq!(found.is_some(), expected, "{entry:?} in {cwd:?}");
+        }
+    }
+
+    #[test]
+    fn trusting_a_shell_is_not_trusting_what_it_reads() {
+        const SCRIPT: &str = "/work/run.sh";
+        let shell = |argv: &[&str]| Analysis::Shell {
+            shell: invocation(argv, Some("/bin/sh"), Some("/usr/bin/dash")),
+            script: None,
+        };
+        let with_script = Analysis::Shell {
+            shell: invocation(
+                &["sh", "run.sh", "x"],
+                Some("/bin/sh"),
+                Some("/usr/bin/dash"),
+            ),
+            script: Some(Invocation {
+                resolution: Resolution {
+                    raw_token: "run.sh".to_owned(),
+                    ..invocation(&[SCRIPT], Some(SCRIPT), Some(SCRIPT)).resolution
+                },
+                ..invocation(&[SCRIPT, "x"], None, None)
+            }),
+        };
+        let script_binding = cwd_argv_binding("/work", &[SCRIPT.to_owned(), "x".to_owned()]);
+        for (entry, bare, option, script) in [
+            (plain("sh"), true, false, false),
+            (plain("/usr/bin/dash"), true, false, false),
+            (plain("*"), true, true, true),
+            (bound("sh", "^run\\.sh x$"), false, false, true),
+            (bound("sh", "."), false, true, true),
+            (bound("sh", " "), false, false, false),
+            (plain(SCRIPT), false, false, true),
+            (plain("run.sh"), false, false, false),
+            (bound(SCRIPT, "^x$"), false, false, true),
+            (
+                generated(bound(SCRIPT, &script_binding)),
+                false,
+                false,
+                true,
+            ),
+        ] {
+            let entries = [entry];
+            let found = |analysis: &Analysis| find_in(&entries, analysis, Some("/work")).is_some();
+            assert_eq!(found(&shell(&["sh"])), bare, "{entries:?} bare");
+            assert_eq!(found(&shell(&["sh", "-x"])), option, "{entries:?} option");
+            assert_eq!(found(&with_script), script, "{entries:?} script");
+        }
+    }
+
+    #[test]
+    fn nothing_satisfies_what_cannot_be_analysed() {
+        for reason in [
+            Unanalysable::ShellPayload,
+            Unanalysable::BlockedWrapper,
+            Unanalysable::PackageRunner,
+        ] {
+            let analysis = Analysis::Unanalysable(reason);
+            let entries = [plain("*"), plain("**"), plain("/**")];
+            assert_eq!(find_in(&entries, &analysis, Some("/")), None);
+        }
+    }
+
+    #[test]
+    fn an_exact_command_is_granted_by_its_generated_entry_alone() {
+        let text = "/bin/sh -c \"echo $HOME\"";
+        let pattern = format!("=command:{}", sha256_hex16(text));
+        let marker = format!("=node-command:{}", sha256_hex16(text));
+        for (entry, expected) in [
+            (generated(plain(&pattern)), true),
+            (plain(&pattern), false),
+            (generated(plain(&marker)), false),
+            (generated(plain("=command:0000000000000000")), false),
+        ] {
+            let entries = [&entry];
+            let found = find_exact_command(&entries, &format!(" {text} "));
+            assert_eq!(found.is_some(), expected, "{entry:?}");
+            assert_eq!(find_exact_command(&entries, "other"), None);
+        }
+        let blank = generated(plain(&format!("=command:{}", sha256_hex16(""))));
+        assert_eq!(find_exact_command(&[&blank], "  "), None);
+    }
+
+    #[test]
+    fn a_binding_is_the_digest_of_lengths_and_texts() {
+        let argv = |words: &[&str]| -> Vec<String> {
+            let executable = std::iter::once(&"ignored");
+            executable
+                .chain(words)
+                .map(|&word| word.to_owned())
+                .collect()
+        };
+        for (cwd, arguments, digest) in [
+            (
+                "/tmp/./x",
+                vec!["q"],
+                "18bc6d706f2f7983a5bfd568ac2f0ac8cd6e762471edfd2b2120f721849eee0a",
+            ),
+            (
+                "/tmp/é",
+                vec![],
+                "420035135b8dc80dbc5ed5adc3f26b5f546cec2c3e391ba3a863430078920a6c",
+            ),
+            (
+                "/tmp\\x",
+                vec!["a b", "ü", ""],
+                "130799ea352f0c69e038c1d8c81ca87e1bc0a2e361ca953e769c06520da6da02",
+            ),
+        ] {
+            assert_eq!(
+                cwd_argv_binding(cwd, &argv(&arguments)),
+                format!("sha256:cwd-argv:v1:{digest}"),
+                "{cwd}"
+            );
+        }
+        assert_eq!(
+            cwd_argv_binding("/", &[]),
+            cwd_argv_binding("/", &argv(&[]))
+        );
+    }
+
+    #[test]
+    fn hostile_entries_cost_no_more_than_their_length() {
+        let path = format!("/{}", "a/".repeat(1_000));
+        let program = Analysis::Program(invocation(&["x"], Some(&path), Some(&path)));
+        let entries: Vec<Entry> = (0..20)
+            .map(|_| plain(&("/**a*".repeat(100) + "b")))
+            .collect();
+        assert_eq!(find_in(&entries, &program, None), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_no_text_is_named_by_the_star_alone() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = PathBuf::from(OsStr::from_bytes(b"/opt/\xff/x"));
+        let mut program = invocation(&["x"], None, None);
+        program.resolution.resolved_path = Some(path.clone());
+        program.resolution.real_path = Some(path);
+        let program = Analysis::Program(program);
+        assert_eq!(find_in(&[plain("/opt/**")], &program, None), None);
+        assert_eq!(find_in(&[plain("*")], &program, None), Some(0));
+    }
+}

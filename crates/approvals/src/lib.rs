@@ -3,11 +3,27 @@
 //! Nothing here touches a disk, a clock or a process. What must be looked up on the machine
 //! (which file a name resolves to) is handed in as a value or behind a trait, so that every
 //! outcome can be table-tested and explained.
+//!
+//! A run walks through the modules in this order: [`command`] and [`wrapper`] say what would be
+//! executed, [`policy`] which rules apply, [`allowlist`] whether an entry names it, [`decision`]
+//! what happens. [`plan`] binds an approval to what was shown to the human. [`document`] is what
+//! an operator wrote, [`snapshot`] how it is read and replaced over the wire, [`usage`] how runs
+//! leave traces in it.
 
+mod agent;
 pub mod allowlist;
+mod arg_pattern;
 pub mod command;
 pub mod decision;
+pub mod digest;
 pub mod document;
+mod exec_config;
+mod glob;
+pub mod lexical;
+mod members;
+mod normal_form;
 pub mod plan;
 pub mod policy;
+pub mod snapshot;
+pub mod usage;
 pub mod wrapper;

@@ -1,0 +1,313 @@
+//! Shells as wrappers of a command line: `sh -c PAYLOAD` and its relatives (exec and approvals §3.4).
+
+use super::executable_name;
+use crate::command::{command_text, trim};
+
+/// A known shell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shell {
+    /// `sh` itself.
+    Sh,
+    /// Another shell with POSIX options and grammar.
+    Posix,
+    /// fish, which also runs `--init-command` and takes a command attached to `-c`.
+    Fish,
+    /// A shell with `-c` whose grammar is not analysed.
+    Foreign,
+    /// nu, which can also be told to read other startup files.
+    Nu,
+    /// csh, osh and tcsh, which read startup files whatever they are told.
+    StartupBound,
+    /// cmd and the PowerShells, whose command lines are not taken apart on this system.
+    Windows,
+}
+
+impl Shell {
+    /// The shell that an executable word names, with or without a path.
+    #[must_use]
+    pub fn named(token: &str) -> Option<Self> {
+        match executable_name(token).as_str() {
+            "sh" => Some(Self::Sh),
+            "ash" | "bash" | "dash" | "ksh" | "mksh" | "yash" | "zsh" => Some(Self::Posix),
+            "fish" => Some(Self::Fish),
+            "elvish" | "xonsh" => Some(Self::Foreign),
+            "nu" => Some(Self::Nu),
+            "csh" | "osh" | "tcsh" => Some(Self::StartupBound),
+            "cmd" | "powershell" | "pwsh" => Some(Self::Windows),
+            _ => None,
+        }
+    }
+
+    /// Whether its payloads and options follow the POSIX shell closely enough to be analysed.
+    #[must_use]
+    pub fn is_parseable(self) -> bool {
+        matches!(self, Self::Sh | Self::Posix | Self::Fish)
+    }
+
+    /// Whether it takes POSIX shell options, so that startup options mean what they say.
+    #[must_use]
+    pub fn is_posix_like(self) -> bool {
+        self != Self::Windows
+    }
+
+    fn is_payload_flag(self, word: &str) -> bool {
+        PAYLOAD_FLAGS.contains(&word) || (self == Self::Nu && matches!(word, "-e" | "--execute"))
+    }
+}
+
+const PAYLOAD_FLAGS: [&str; 5] = ["-c", "-lc", "--command", "--commands", "--cmdline"];
+const VALUE_OPTIONS: [&str; 2] = ["--init-file", "--rcfile"];
+const NU_STARTUP_OPTIONS: [&str; 4] = ["--config", "--env-config", "--plugin-config", "--plugins"];
+
+/// What an argv that starts with a shell asks it to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Invocation {
+    /// Read a script file or standard input.
+    Script,
+    /// Run a command line that is one of its arguments and that may be judged in the shell's place.
+    Payload(Payload),
+    /// Run code besides that command line (a login, interactive or configured start), or a command
+    /// line that cannot be taken out of the argv: only the full argv says what happens.
+    Opaque,
+}
+
+/// The command line that a shell is given as an argument.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Payload {
+    /// The command line, trimmed; never blank.
+    pub text: String,
+    /// Whether non-blank arguments follow it, which it sees as `$0`, `$1` and so on.
+    pub has_arguments: bool,
+}
+
+/// Classifies `words`, whose first word names `shell`.
+///
+/// `raw` is the command text that came with the argv: `sh -lc PAYLOAD` may be judged by its payload
+/// only where the sender shows that it means that text (exec and approvals §3.4, §12).
+#[must_use]
+pub fn classify(shell: Shell, words: &[String], raw: Option<&str>) -> Invocation {
+    let opaque_start = match shell {
+        Shell::StartupBound | Shell::Windows => true,
+        Shell::Fish => has_fish_init_command(words) || has_attached_command(words),
+        Shell::Nu => has_nu_startup_file(words),
+        Shell::Sh | Shell::Posix | Shell::Foreign => false,
+    };
+    if opaque_start {
+        return Invocation::Opaque;
+    }
+    let Some(found) = find_payload(shell, words) else {
+        return Invocation::Script;
+    };
+    let meant = || raw == Some(found.payload.text.as_str()) || raw == Some(&command_text(words));
+    let plain_login = shell == Shell::Sh && words.get(1).is_some_and(|word| word == "-lc");
+    if plain_login && meant() {
+        return Invocation::Payload(found.payload);
+    }
+    if found.login || found.interactive {
+        return Invocation::Opaque;
+    }
+    Invocation::Payload(found.payload)
+}
+
+struct Found {
+    payload: Payload,
+    login: bool,
+    interactive: bool,
+}
+
+/// Scans the shell's options up to the one that carries a command line.
+fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
+    let mut login = false;
+    let mut interactive = false;
+    let mut position = 1;
+    while let Some(word) = words.get(position) {
+        if word == "--" || !word.starts_with(['-', '+']) {
+            return None;
+        }
+        login |= word == "--login" || has_short_flag(word, 'l');
+        interactive |= word == "--interactive" || has_short_flag(word, 'i');
+        let (at, text) = if shell.is_payload_flag(word) {
+            (position + 1, words.get(position + 1)?.as_str())
+        } else if let Some((_, text)) = word.split_once('=').filter(|(flag, _)| {
+            shell == Shell::Nu && flag.starts_with("--") && shell.is_payload_flag(flag)
+        }) {
+            (position, text)
+        } else if let Some(cluster) = CommandCluster::of(word) {
+            match cluster {
+                CommandCluster::Attached(text) => (position, text),
+                CommandCluster::Ahead(skipped) => {
+                    let at = position + 1 + skipped;
+                    (at, words.get(at)?.as_str())
+                }
+            }
+        } else {
+            position += option_width(word);
+            continue;
+        };
+        let text = trim(text);
+        if text.is_empty() {
+            return None;
+        }
+        let has_arguments = words
+            .get(at + 1..)
+            .unwrap_or_default()
+            .iter()
+            .any(|word| !trim(word).is_empty());
+        let payload = Payload {
+            text: text.to_owned(),
+            has_arguments,
+        };
+        return Some(Found {
+            payload,
+            login,
+            interactive,
+        });
+    }
+    None
+}
+
+/// A short option word such as `-ec`, in which `c` says that a command line is given.
+enum CommandCluster<'a> {
+    /// The command line is the rest of the word.
+    Attached(&'a str),
+    /// The command line is a later word, so many words after the next one.
+    Ahead(usize),
+}
+
+impl<'a> CommandCluster<'a> {
+    fn of(word: &'a str) -> Option<Self> {
+        let letters = short_letters(word, &['-'])?;
+        let (_, rest) = letters.split_once('c')?;
+        if rest.chars().all(|letter| letter.is_ascii_alphabetic()) {
+            return Some(Self::Ahead(value_letters(letters)));
+        }
+        Some(Self::Attached(rest))
+    }
+}
+
+/// The letters of a word of short options; none of the letters is a further dash.
+fn short_letters<'a>(word: &'a str, signs: &[char]) -> Option<&'a str> {
+    word.strip_prefix(signs)
+        .filter(|letters| !letters.is_empty() && !letters.contains('-'))
+}
+
+fn has_short_flag(word: &str, flag: char) -> bool {
+    short_letters(word, &['-']).is_some_and(|letters| letters.contains(flag))
+}
+
+/// Each `o` and `O` among short options takes one of the following words.
+fn value_letters(letters: &str) -> usize {
+    letters
+        .chars()
+        .filter(|letter| matches!(letter, 'o' | 'O'))
+        .count()
+}
+
+/// How many words an option that carries no command line takes, itself included.
+fn option_width(word: &str) -> usize {
+    if VALUE_OPTIONS.contains(&word) {
+        return 2;
+    }
+    1 + short_letters(word, &['-', '+']).map_or(0, value_letters)
+}
+
+/// fish takes its own options also after the command line, but not after a script.
+fn has_fish_init_command(words: &[String]) -> bool {
+    let own: Vec<&str> = match find_payload(Shell::Fish, words) {
+        Some(_) => words.iter().skip(1).map(String::as_str).collect(),
+        None => options(words).collect(),
+    };
+    own.iter().any(|word| {
+        word.starts_with("-C") || *word == "--init-command" || word.starts_with("--init-command=")
+    })
+}
+
+/// `fish -cCOMMAND`, where other shells see more flags.
+fn has_attached_command(words: &[String]) -> bool {
+    options(words).any(|word| word.starts_with("-c") && word != "-c")
+}
+
+/// Which of nu's options take a value is not known here, so every word may be an option.
+fn has_nu_startup_file(words: &[String]) -> bool {
+    words.iter().skip(1).any(|word| {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        NU_STARTUP_OPTIONS.contains(&name)
+    })
+}
+
+fn options(words: &[String]) -> impl Iterator<Item = &str> {
+    words
+        .iter()
+        .skip(1)
+        .map(String::as_str)
+        .take_while(|word| *word != "--" && word.starts_with(['-', '+']))
+}
+
+/// Where the script file stands in `words`, whose first word names `shell`: the first argument that
+/// is no option, if no command line is given and nothing says to read standard input
+/// (exec and approvals §10).
+#[must_use]
+pub fn script_position(shell: Shell, words: &[String]) -> Option<usize> {
+    if !shell.is_parseable() || find_payload(shell, words).is_some() {
+        return None;
+    }
+    let signs: &[char] = if shell == Shell::Fish {
+        &['-']
+    } else {
+        &['-', '+']
+    };
+    let mut position = 1;
+    while let Some(word) = words.get(position) {
+        match word.as_str() {
+            "-" | "-s" => return None,
+            "--" => {
+                return words
+                    .get(position + 1)
+                    .filter(|word| *word != "-")
+                    .map(|_| position + 1);
+            }
+            _ if !word.starts_with(signs) => return Some(position),
+            "--startup-script" => position += 2,
+            _ => position += option_width(word),
+        }
+    }
+    None
+}
+
+/// Where the script file stands, if it is all that the shell reads: no option before it gives a
+/// command, names a startup file or sends the shell to standard input (exec and approvals §8.1).
+#[must_use]
+pub fn sole_script_position(shell: Shell, words: &[String]) -> Option<usize> {
+    let position = script_position(shell, words)?;
+    let reads_more = |word: &String| {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        matches!(
+            name,
+            "--rcfile" | "--init-file" | "--startup-file" | "--startup-script"
+        ) || short_letters(word, &['-'])
+            .is_some_and(|letters| letters.contains(['c', 'C', 's', 'S']))
+    };
+    let options = words.get(1..position).unwrap_or_default();
+    (!options.iter().any(reads_more)).then_some(position)
+}
+
+/// Whether any option makes the shell read a startup file, standard input or a terminal besides its
+/// script (exec and approvals §10).
+#[must_use]
+pub fn loads_more_than_its_script(words: &[String]) -> bool {
+    words
+        .iter()
+        .skip(1)
+        .take_while(|word| *word != "--")
+        .any(|word| {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name.to_lowercase(), Some(value)),
+                None => (word.to_lowercase(), None),
+            };
+            matches!(
+                name.as_str(),
+                "--init-file" | "--rcfile" | "--startup-script"
+            ) || matches!(word.as_str(), "-s" | "--stdin" | "--interactive")
+                || (value.is_none() && has_short_flag(word, 'i'))
+        })
+}
