@@ -1,6 +1,9 @@
 //! Processes: environment, plans, spawning, capture and killing.
 
+pub mod binding;
+pub mod descriptors;
 pub mod environment;
+pub mod host;
 pub mod prepare;
 pub mod request;
 pub mod run;

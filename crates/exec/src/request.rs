@@ -1,1 +1,390 @@
-//! 
+//! What a gateway asks for: `system.which`, `system.run.prepare` and `system.run`, read from their
+//! parameters once and checked in upstream's order (exec and approvals §1, §2, §10, §11).
+//!
+//! A request that is refused here was never looked at by any policy, and sends no event.
+
+use std::time::Duration;
+
+use approvals::command::{CommandError, CommandLine, javascript_text, trim};
+use approvals::plan::{InvalidPlan, PlanSubject, SystemRunPlan};
+use approvals::policy::{Approval, Ask, Grant, Security};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::binding::BindingRefusal;
+use crate::environment::{
+    AssignmentRejection, OverrideRejection, Overrides, blocked_assignment_keys,
+};
+
+/// The longest time limit that is kept; a longer one becomes this. It is as long as upstream's
+/// timers can be (2³¹ − 1 ms, almost 25 days).
+pub const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// What the events of a run call its session if the request names none (exec and approvals §11).
+const DEFAULT_SESSION_KEY: &str = "node";
+
+/// Why a request is refused before any policy is asked. The text is what the gateway is told, under
+/// [`RequestError::CODE`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// There are no parameters.
+    #[error("Error: INVALID_REQUEST: paramsJSON required")]
+    ParamsRequired,
+    /// The parameters are not JSON.
+    #[error("Error: INVALID_REQUEST: paramsJSON malformed JSON")]
+    ParamsMalformed,
+    /// `system.which` names no list.
+    #[error("Error: INVALID_REQUEST: bins required")]
+    BinsRequired,
+    /// The command and the text that came with it.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The plan is none.
+    #[error(transparent)]
+    Plan(#[from] InvalidPlan),
+    /// `approvalSource` is none of those there are.
+    #[error("approvalSource invalid")]
+    UnknownApprovalSource,
+    /// The approval comes from two sides.
+    #[error("approvalSource cannot be combined with explicit approval")]
+    TwoApprovals,
+    /// The plan that was approved is missing, or is for another request.
+    #[error("explicit approval requires matching systemRunPlan")]
+    ExplicitWithoutPlan,
+    /// The plan that the approval source stands for is missing, or is for another request.
+    #[error("approvalSource requires matching systemRunPlan")]
+    SourceWithoutPlan,
+    /// The plan does not say which policy it was approved under.
+    #[error("delayed approval requires a prepared policy snapshot")]
+    NoPolicySnapshot,
+    /// The command line assigns a variable that requests may not set.
+    #[error(transparent)]
+    Assignment(#[from] AssignmentRejection),
+    /// The request sets a variable that requests may not set.
+    #[error(transparent)]
+    Override(#[from] OverrideRejection),
+    /// No approval could be bound to the command.
+    #[error(transparent)]
+    Binding(#[from] BindingRefusal),
+    /// The command has a shape that no approval can be bound to, with what to do about it.
+    #[error(
+        "{}\nNo approval request was created for this attempt; this is not a user denial. \
+         Retry a supported single executable with an absolute path through the normal approval \
+         flow. This node approval path cannot bind script/interpreter payloads nested in its \
+         shell wrapper.",
+        BindingRefusal::Unbindable
+    )]
+    UnsupportedShape,
+}
+
+impl RequestError {
+    /// The code of every such refusal.
+    pub const CODE: &'static str = "INVALID_REQUEST";
+}
+
+/// The members of a request's parameters. Anything but an object has none.
+struct Params(Map<String, Value>);
+
+impl Params {
+    fn decode(params_json: Option<&str>) -> Result<Self, RequestError> {
+        let text = params_json
+            .filter(|text| !text.is_empty())
+            .ok_or(RequestError::ParamsRequired)?;
+        match serde_json::from_str(text).map_err(|_| RequestError::ParamsMalformed)? {
+            Value::Object(members) => Ok(Self(members)),
+            _ => Ok(Self(Map::new())),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// A text, trimmed; a blank one is absent.
+    fn text(&self, name: &str) -> Option<String> {
+        let text = trim(self.get(name)?.as_str()?);
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.get(name) == Some(&Value::Bool(true))
+    }
+
+    fn command(&self) -> Vec<String> {
+        let words = self.get("command").and_then(Value::as_array);
+        words
+            .map(|words| words.iter().map(javascript_text).collect())
+            .unwrap_or_default()
+    }
+
+    fn environment(&mut self) -> Map<String, Value> {
+        match self.0.get_mut("env") {
+            Some(Value::Object(members)) => std::mem::take(members),
+            _ => Map::new(),
+        }
+    }
+}
+
+/// `system.which`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WhichRequest {
+    /// The names to look for; anything may stand among them.
+    pub bins: Vec<Value>,
+}
+
+impl WhichRequest {
+    /// Reads the parameters of an invoke.
+    ///
+    /// # Errors
+    /// No parameters, no JSON, or no list of names.
+    pub fn parse(params_json: Option<&str>) -> Result<Self, RequestError> {
+        match Params::decode(params_json)?.0.remove("bins") {
+            Some(Value::Array(bins)) => Ok(Self { bins }),
+            _ => Err(RequestError::BinsRequired),
+        }
+    }
+}
+
+/// `system.run.prepare`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareRequest {
+    /// The command to prepare.
+    pub command: CommandLine,
+    /// Where it shall run; the node's own working directory if absent.
+    pub cwd: Option<String>,
+    /// The environment it shall get, not yet checked.
+    pub environment: Map<String, Value>,
+    /// The agent that asks.
+    pub agent_id: Option<String>,
+    /// The session that asks.
+    pub session_key: Option<String>,
+    /// What the gateway's own policy says, if it says both.
+    pub gateway_policy: Option<(Security, Ask)>,
+    /// Whether the gateway wants inline code to be approved.
+    pub strict_inline_eval: bool,
+}
+
+impl PrepareRequest {
+    /// Reads the parameters of an invoke.
+    ///
+    /// # Errors
+    /// No parameters, no JSON, no command, or a text that stands for another command.
+    pub fn parse(params_json: Option<&str>) -> Result<Self, RequestError> {
+        let mut params = Params::decode(params_json)?;
+        let raw = params.text("rawCommand");
+        let command = CommandLine::new(params.command(), raw.as_deref())?;
+        let word = |name: &str| params.get(name).and_then(Value::as_str);
+        let security = word("security").and_then(|word| word.parse().ok());
+        let ask = word("ask").and_then(|word| word.parse().ok());
+        Ok(Self {
+            command,
+            cwd: params.text("cwd"),
+            agent_id: params.text("agentId"),
+            session_key: params.text("sessionKey"),
+            gateway_policy: security.zip(ask),
+            strict_inline_eval: params.is_true("strictInlineEval"),
+            environment: params.environment(),
+        })
+    }
+}
+
+/// What happens to an approved plan without its policy snapshot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MissingSnapshot {
+    /// The request is refused: this gateway hands snapshots back.
+    Refused,
+    /// It will be restored from what this node remembers (D13): this gateway, like 2026.5.20, drops
+    /// members it does not know.
+    Restored,
+}
+
+/// `system.run`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// The command to run.
+    pub command: CommandLine,
+    /// Where it shall run; the node's own working directory if absent.
+    pub cwd: Option<String>,
+    /// What it gets besides the node's environment, already reduced if it reaches a shell.
+    pub overrides: Overrides,
+    /// How long it may run; whole milliseconds, at most [`MAX_TIMEOUT`].
+    pub timeout: Option<Duration>,
+    /// Whether it needs to record the screen.
+    pub needs_screen_recording: bool,
+    /// The agent that asks.
+    pub agent_id: Option<String>,
+    /// The session that asks.
+    pub session_key: Option<String>,
+    /// What the run is called in events; made up if the gateway gives it no name.
+    pub run_id: String,
+    /// Whether the gateway shall not tell the agent about the end of the run.
+    pub suppress_notify_on_exit: bool,
+    /// What approval it comes with.
+    pub approval: RunApproval,
+}
+
+/// What approval a run comes with, and the plan that was approved. The plan is for this request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunApproval {
+    /// None: the policy alone decides.
+    None {
+        /// A plan that came along. It may be for another request; only its file binding counts.
+        plan: Option<SystemRunPlan>,
+    },
+    /// A human approved it.
+    Explicit {
+        /// How far that reaches.
+        grant: Grant,
+        /// What was approved.
+        plan: SystemRunPlan,
+    },
+    /// Nobody could be asked.
+    AskFallback {
+        /// What would have been approved.
+        plan: SystemRunPlan,
+    },
+    /// A model approved it.
+    AutoReview {
+        /// What was approved.
+        plan: SystemRunPlan,
+    },
+}
+
+impl RunApproval {
+    /// The approval, as the policy sees it.
+    #[must_use]
+    pub fn kind(&self) -> Approval {
+        match self {
+            Self::None { .. } => Approval::None,
+            Self::Explicit { grant, .. } => Approval::Explicit(*grant),
+            Self::AskFallback { .. } => Approval::AskFallback,
+            Self::AutoReview { .. } => Approval::AutoReview,
+        }
+    }
+
+    /// The plan, if one came along.
+    #[must_use]
+    pub fn plan(&self) -> Option<&SystemRunPlan> {
+        match self {
+            Self::None { plan } => plan.as_ref(),
+            Self::Explicit { plan, .. }
+            | Self::AskFallback { plan }
+            | Self::AutoReview { plan } => Some(plan),
+        }
+    }
+
+    /// Whether somebody approved the plan at an earlier time, so that the policy must not have
+    /// become stricter since.
+    #[must_use]
+    pub fn is_delayed(&self) -> bool {
+        matches!(self, Self::Explicit { .. } | Self::AutoReview { .. })
+    }
+}
+
+impl RunRequest {
+    /// Reads the parameters of an invoke.
+    ///
+    /// # Errors
+    /// Whatever upstream refuses before it asks its policy, in upstream's order.
+    pub fn parse(
+        params_json: Option<&str>,
+        missing_snapshot: MissingSnapshot,
+    ) -> Result<Self, RequestError> {
+        let mut params = Params::decode(params_json)?;
+        let argv = params.command();
+        if argv.is_empty() {
+            return Err(CommandError::Required.into());
+        }
+        let command = CommandLine::new(argv, params.text("rawCommand").as_deref())?;
+        let plan = params
+            .get("systemRunPlan")
+            .map(SystemRunPlan::parse)
+            .transpose()?;
+        let [cwd, agent_id, session_key] =
+            ["cwd", "agentId", "sessionKey"].map(|name| params.text(name));
+        let subject = PlanSubject {
+            command: &command,
+            cwd: cwd.as_deref(),
+            agent_id: agent_id.as_deref(),
+            session_key: session_key.as_deref(),
+        };
+        let approval = approval(&params, plan, &subject)?;
+        let has_snapshot = approval
+            .plan()
+            .is_some_and(|plan| plan.policy_snapshot.is_some());
+        if approval.is_delayed() && !has_snapshot && missing_snapshot == MissingSnapshot::Refused {
+            return Err(RequestError::NoPolicySnapshot);
+        }
+        if let Some(rejection) = blocked_assignment_keys(command.assigned_names()) {
+            return Err(rejection.into());
+        }
+        let mut overrides = Overrides::parse(&params.environment())?;
+        if command.is_shell_wrapper() {
+            overrides = overrides.for_shell_wrapper();
+        }
+        Ok(Self {
+            command,
+            cwd,
+            overrides,
+            timeout: params.get("timeoutMs").and_then(timeout),
+            needs_screen_recording: params.is_true("needsScreenRecording"),
+            agent_id,
+            session_key,
+            run_id: params
+                .text("runId")
+                .unwrap_or_else(|| Uuid::new_v4().to_string()),
+            suppress_notify_on_exit: params.is_true("suppressNotifyOnExit"),
+            approval,
+        })
+    }
+
+    /// What the events of this run call its session.
+    #[must_use]
+    pub fn event_session_key(&self) -> &str {
+        self.session_key.as_deref().unwrap_or(DEFAULT_SESSION_KEY)
+    }
+}
+
+fn approval(
+    params: &Params,
+    plan: Option<SystemRunPlan>,
+    subject: &PlanSubject<'_>,
+) -> Result<RunApproval, RequestError> {
+    let matching = |refusal: RequestError| {
+        move |plan: Option<SystemRunPlan>| plan.filter(|plan| plan.is_for(subject)).ok_or(refusal)
+    };
+    let from_source = matching(RequestError::SourceWithoutPlan);
+    let source = params
+        .get("approvalSource")
+        .filter(|source| !source.is_null());
+    let is_known = source.is_none_or(|source| source == "ask-fallback" || source == "auto-review");
+    if !is_known {
+        return Err(RequestError::UnknownApprovalSource);
+    }
+    if let Some(source) = source {
+        if params.get("approved").is_some() || params.get("approvalDecision").is_some() {
+            return Err(RequestError::TwoApprovals);
+        }
+        let plan = from_source(plan)?;
+        return Ok(if source == "ask-fallback" {
+            RunApproval::AskFallback { plan }
+        } else {
+            RunApproval::AutoReview { plan }
+        });
+    }
+    let grant = match params.get("approvalDecision").and_then(Value::as_str) {
+        Some("allow-always") => Grant::Always,
+        Some("allow-once") => Grant::Once,
+        _ if params.is_true("approved") => Grant::Once,
+        _ => return Ok(RunApproval::None { plan }),
+    };
+    let plan = matching(RequestError::ExplicitWithoutPlan)(plan)?;
+    Ok(RunApproval::Explicit { grant, plan })
+}
+
+/// A time limit in milliseconds; what is no positive number is none.
+fn timeout(value: &Value) -> Option<Duration> {
+    let millis = value.as_f64().filter(|millis| *millis > 0.0)?.ceil();
+    let limit = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(MAX_TIMEOUT);
+    Some(limit.min(MAX_TIMEOUT))
+}

@@ -1,1 +1,201 @@
-//! 
+//! What a run re-checks before it starts, and what exactly is started (exec and approvals §7, §8.4,
+//! §11; D7).
+//!
+//! The order of a run is: the policy snapshot of a delayed approval
+//! ([`PolicySnapshot::still_holds_under`]), the wrappers ([`Host::has_unresolved_wrapper`]), the
+//! decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
+//! and [`Verified::recheck`] as the last thing before the process is started.
+//!
+//! [`PolicySnapshot::still_holds_under`]: approvals::plan::PolicySnapshot::still_holds_under
+//! [`PlanRecord::admit`]: approvals::plan::PlanRecord::admit
+
+use std::path::{Path, PathBuf};
+
+use approvals::command::CommandLine;
+use approvals::decision::{Basis, DenialReason};
+use approvals::plan::{DirectoryIdentity, FileOperand, PlanRefusal, SystemRunPlan};
+use approvals::policy::{Approval, Security};
+use approvals::wrapper::TrustPlan;
+
+use crate::binding::{BindingRefusal, CwdSnapshot, is_unchanged, operand_index, pin_executable};
+use crate::host::Host;
+
+/// A run that the policy allows.
+#[derive(Clone, Copy, Debug)]
+pub struct AllowedRun<'a> {
+    /// The command.
+    pub command: &'a CommandLine,
+    /// The working directory that the request names.
+    pub cwd: Option<&'a str>,
+    /// The plan that came along.
+    pub plan: Option<&'a SystemRunPlan>,
+    /// The approval that came along.
+    pub approval: Approval,
+    /// How much may run under the policy that applies.
+    pub security: Security,
+    /// Why the run is allowed.
+    pub basis: Basis,
+}
+
+/// A run that is tied to this machine as it is now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verified {
+    /// What is executed.
+    pub argv: Vec<String>,
+    cwd: VerifiedCwd,
+    operand: Option<BoundOperand>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum VerifiedCwd {
+    /// As the request names it; starting the process will tell whether it is there.
+    Unchecked(Option<PathBuf>),
+    Checked(CwdSnapshot),
+}
+
+/// A plan's file binding with the argv and directory that it is read in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct BoundOperand {
+    operand: FileOperand,
+    argv: Vec<String>,
+    cwd: PathBuf,
+}
+
+/// Why a run that the policy allows is refused after all. The text is what the gateway is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum VerifyError {
+    /// The machine is not what the approval was given for.
+    #[error(transparent)]
+    Binding(#[from] BindingRefusal),
+    /// The plan is not one that may run.
+    #[error(transparent)]
+    Plan(#[from] PlanRefusal),
+    /// What was allowed cannot be told apart from what would run.
+    #[error("{}", DenialReason::ExecutionPlanMiss.message())]
+    ExecutionPlan,
+}
+
+impl VerifyError {
+    /// The reason that the event of the refusal gives.
+    #[must_use]
+    pub fn reason(&self) -> DenialReason {
+        match self {
+            Self::Binding(_) | Self::Plan(_) => DenialReason::ApprovalRequired,
+            Self::ExecutionPlan => DenialReason::ExecutionPlanMiss,
+        }
+    }
+}
+
+/// Ties a run to this machine: its working directory, its executable, the file that it runs.
+///
+/// With security full and no approval nothing is checked but the file binding of a plan that came
+/// along, and the command is executed as it is. Looks at the disk, and reads all of a bound file; not
+/// for a thread that must not wait.
+///
+/// # Errors
+/// [`VerifyError::Binding`] and [`VerifyError::ExecutionPlan`].
+pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyError> {
+    let is_approved = run.approval != Approval::None;
+    let is_bound = is_approved || run.security == Security::Allowlist;
+    let checked = is_bound
+        .then(|| CwdSnapshot::capture(host, run.cwd))
+        .transpose()?;
+    let folder = match &checked {
+        Some(snapshot) => snapshot.path().to_owned(),
+        None => Host::absolute(host.cwd(), run.cwd.unwrap_or_default()),
+    };
+    let argv = if is_approved {
+        pin_executable(run.command, host, &folder)?
+    } else {
+        run.command.argv().to_vec()
+    };
+    let planned = match run.basis {
+        Basis::Allowlist if run.command.payload().is_none() => {
+            Some(pin_allowed(&argv, host, &folder)?)
+        }
+        Basis::Allowlist | Basis::Approval | Basis::ExactCommand | Basis::FullSecurity => None,
+    };
+    let operand = run.plan.and_then(|plan| plan.mutable_file_operand.as_ref());
+    if operand.is_some_and(|operand| !is_unchanged(operand, &argv, &folder)) {
+        return Err(BindingRefusal::OperandChanged.into());
+    }
+    if is_bound && run.plan.is_some() {
+        let found = operand_index(&argv, run.command, host, &folder)?;
+        match (found, operand) {
+            (None, _) => {}
+            (Some(_), None) => return Err(BindingRefusal::OperandNotBound.into()),
+            (Some(index), Some(operand)) if index != operand.argv_index => {
+                return Err(BindingRefusal::OperandChanged.into());
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+    let operand = operand.map(|operand| BoundOperand {
+        operand: operand.clone(),
+        argv: argv.clone(),
+        cwd: folder,
+    });
+    Ok(Verified {
+        argv: planned.unwrap_or(argv),
+        cwd: match checked {
+            Some(snapshot) => VerifiedCwd::Checked(snapshot),
+            None => VerifiedCwd::Unchecked(run.cwd.map(PathBuf::from)),
+        },
+        operand,
+    })
+}
+
+/// The argv with the executable that the allowlist judged replaced by its real path. The wrappers
+/// around it stay, and so does what they do (D7). A name that is not found stays as it is: `*` allows
+/// that, and starting it will tell.
+fn pin_allowed(argv: &[String], host: &Host<'_>, cwd: &Path) -> Result<Vec<String>, VerifyError> {
+    let plan = TrustPlan::of(argv);
+    if plan.blocked.is_some() {
+        return Err(VerifyError::ExecutionPlan);
+    }
+    let mut argv = argv.to_vec();
+    if let Some(executable) = argv.get_mut(plan.policy_index) {
+        let resolution = host.resolve(executable, Some(cwd));
+        if let Some(path) = resolution.trusted_path().and_then(Path::to_str) {
+            path.clone_into(executable);
+        }
+    }
+    Ok(argv)
+}
+
+impl Verified {
+    /// Where the command is started; the node's own working directory if `None`.
+    #[must_use]
+    pub fn cwd(&self) -> Option<&Path> {
+        match &self.cwd {
+            VerifiedCwd::Unchecked(cwd) => cwd.as_deref(),
+            VerifiedCwd::Checked(snapshot) => Some(snapshot.path()),
+        }
+    }
+
+    /// Which directory that is; `None` where nothing depends on it.
+    #[must_use]
+    pub fn cwd_identity(&self) -> Option<DirectoryIdentity> {
+        match &self.cwd {
+            VerifiedCwd::Unchecked(_) => None,
+            VerifiedCwd::Checked(snapshot) => Some(snapshot.identity()),
+        }
+    }
+
+    /// Whether the directory and the bound file are still what [`verify`] found. Looks at the disk as
+    /// that does.
+    ///
+    /// # Errors
+    /// [`BindingRefusal::CwdChanged`] and [`BindingRefusal::OperandChanged`].
+    pub fn recheck(&self) -> Result<(), VerifyError> {
+        if let VerifiedCwd::Checked(snapshot) = &self.cwd {
+            snapshot.recheck()?;
+        }
+        match &self.operand {
+            Some(bound) if !is_unchanged(&bound.operand, &bound.argv, &bound.cwd) => {
+                Err(BindingRefusal::OperandChanged.into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
