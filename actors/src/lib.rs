@@ -1,1 +1,122 @@
 //! The supervision tree.
+//!
+//! ```text
+//!                      Supervisor ── owns the process
+//!      ┌───────────┬──────┴─────┬──────────┐
+//!  Connection    Pairing     Approval    Exec        Store (a thread of its own)
+//! ```
+//!
+//! An invoke walks one way: the connection decodes it, approval decides, exec carries it out, and
+//! the answer goes to the connection that asked, or nowhere. Approval and exec live on a thread of
+//! their own, so that nothing that they do on the disk delays the socket.
+
+mod announce;
+mod approval;
+mod clock;
+mod connection;
+mod exec;
+mod host_stats;
+mod jitter;
+mod pairing;
+mod socket;
+mod store;
+mod supervisor;
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::exec::environment::BaseEnvironment;
+use actix::prelude::*;
+use approvals::policy::ExecConfig;
+use node_config::endpoint::PlannedEndpoint;
+use protocol::connect::NodeDescription;
+use protocol::credentials::Credentials;
+use protocol::identity::DeviceIdentity;
+use secrecy::SecretString;
+use state::StoredApprovals;
+
+pub use crate::supervisor::Exit;
+
+use crate::approval::{Approval, ApprovalOptions};
+use crate::exec::Exec;
+use crate::store::Store;
+use crate::supervisor::{Family, Supervisor, SupervisorOptions};
+
+/// Everything that a node is made of, read and checked before the first actor starts.
+pub struct NodeOptions {
+    /// Where the state database is. The caller holds its lock for as long as the node runs.
+    pub state_dir: PathBuf,
+    /// Which gateway.
+    pub endpoint: PlannedEndpoint,
+    /// What to tell about this node.
+    pub description: NodeDescription,
+    /// Who this node is.
+    pub identity: DeviceIdentity,
+    /// The shared credentials.
+    pub credentials: Credentials,
+    /// The device token that this endpoint issued, if one is stored.
+    pub device_token: Option<SecretString>,
+    /// How long to hold back the first attempt, after a terminal auth failure (D19).
+    pub hold_back: Option<Duration>,
+    /// The policy of openclaw.json.
+    pub exec_config: ExecConfig,
+    /// The stored approvals document.
+    pub approvals: Option<StoredApprovals>,
+    /// What commands inherit.
+    pub environment: BaseEnvironment,
+}
+
+/// Runs a node until a signal or a terminal auth pause ends it.
+///
+/// # Errors
+/// When the system gives no event loop.
+pub fn run(options: NodeOptions) -> io::Result<Exit> {
+    let NodeOptions {
+        state_dir,
+        endpoint,
+        description,
+        identity,
+        mut credentials,
+        device_token,
+        hold_back,
+        exec_config,
+        approvals,
+        environment,
+    } = options;
+    credentials.set_device_token(device_token.clone());
+    let exit = Rc::new(Cell::new(None));
+    let system = System::new();
+    let left = Rc::clone(&exit);
+    system.block_on(async move {
+        let store = Store::launch(state_dir.clone());
+        let commands = Arbiter::new();
+        let exec_environment = environment.clone();
+        let exec = Exec::start_in_arbiter(&commands.handle(), move |_| Exec::new(exec_environment));
+        let approval_options = ApprovalOptions {
+            state_dir,
+            config: exec_config,
+            stored: approvals,
+            environment,
+            store: store.clone(),
+            exec,
+        };
+        let approval = Approval::start_in_arbiter(&commands.handle(), move |_| {
+            Approval::new(approval_options)
+        });
+        let options = SupervisorOptions {
+            endpoint,
+            node: description,
+            identity,
+            credentials,
+            device_token,
+            hold_back,
+        };
+        Supervisor::launch(options, Family { store, approval }, left);
+    });
+    system.run()?;
+    exit.get()
+        .ok_or_else(|| io::Error::other("the event loop ended before the node did"))
+}

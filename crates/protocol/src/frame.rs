@@ -164,6 +164,9 @@ pub enum Method {
     NodeEvent,
     /// `node.invoke.result`: the answer to an invoke.
     NodeInvokeResult,
+    /// `node.runnerInventory.update`: only asked to learn which surface request waits for an
+    /// operator, which its refusal names (§10).
+    NodeRunnerInventoryUpdate,
 }
 
 impl Method {
@@ -174,6 +177,7 @@ impl Method {
             Self::Connect => "connect",
             Self::NodeEvent => "node.event",
             Self::NodeInvokeResult => "node.invoke.result",
+            Self::NodeRunnerInventoryUpdate => "node.runnerInventory.update",
         }
     }
 }

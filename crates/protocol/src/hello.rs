@@ -5,14 +5,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::frame::Method;
+
 /// Tick interval of a gateway that names none (§8).
 const DEFAULT_TICK_INTERVAL: Duration = Duration::from_secs(30);
 /// Bounds within which an announced tick interval is believed; outside of them the watchdog would
 /// either spin or sleep for ever.
 const TICK_INTERVAL_BOUNDS: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(600));
-/// Which method tells a gateway that uses host statistics from one that ignores them (§11.1).
-const HOST_STATS_MARKER: &str = "node.runnerInventory.update";
 
 /// The members of hello-ok that a node uses.
 #[derive(Debug)]
@@ -26,9 +26,19 @@ pub struct Hello {
     /// The token by which this device may connect from now on; to be stored before anything else
     /// is done with the connection (§7.4).
     pub device_token: Option<SecretString>,
-    /// Whether the gateway makes use of `node.host.stats`, which only gateways do that also
-    /// answer it with the state of the surface approval (§10).
-    pub wants_host_stats: bool,
+    /// How far the gateway's own release goes, where that makes a difference to a node.
+    pub release: GatewayRelease,
+}
+
+/// The two kinds of gateways that a node can tell apart by what they offer (§11.1, §15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayRelease {
+    /// As 2026.5.20: ignores host statistics, shows a node nothing of its surface approval, and
+    /// drops the members of a plan that it does not know.
+    Early,
+    /// As 2026.9.6: uses host statistics, shows in every answer to a publication whether the
+    /// surface is approved, and hands plans back whole.
+    Current,
 }
 
 /// The payload of an accepted connect request was not a hello-ok.
@@ -82,6 +92,9 @@ struct RawPolicy {
     tick_interval_ms: Option<f64>,
 }
 
+/// The method that only current gateways offer.
+const RELEASE_MARKER: &str = Method::NodeRunnerInventoryUpdate.name();
+
 impl Hello {
     /// Decodes the payload of the response to `connect`.
     ///
@@ -112,11 +125,11 @@ impl Hello {
             connection_id: raw.server.conn_id,
             tick_interval,
             device_token: raw.auth.device_token.filter(|_| for_node),
-            wants_host_stats: raw
-                .features
-                .methods
-                .iter()
-                .any(|name| name == HOST_STATS_MARKER),
+            release: if raw.features.methods.iter().any(|name| name == RELEASE_MARKER) {
+                GatewayRelease::Current
+            } else {
+                GatewayRelease::Early
+            },
         })
     }
 }
@@ -141,7 +154,7 @@ mod tests {
         assert_eq!(hello.connection_id, "c");
         assert_eq!(hello.tick_interval, Duration::from_secs(15));
         assert_eq!(hello.device_token.unwrap().expose_secret(), "D");
-        assert!(hello.wants_host_stats);
+        assert_eq!(hello.release, GatewayRelease::Current);
     }
 
     #[test]
@@ -149,7 +162,7 @@ mod tests {
         let hello = Hello::decode(r#"{"type":"hello-ok"}"#).unwrap();
         assert_eq!(hello.tick_interval, Duration::from_secs(30));
         assert!(hello.device_token.is_none());
-        assert!(!hello.wants_host_stats);
+        assert_eq!(hello.release, GatewayRelease::Early);
     }
 
     #[test]

@@ -25,3 +25,4 @@ pub mod identity;
 pub mod invoke;
 pub mod pairing;
 pub mod reconnect;
+pub mod surface;

@@ -31,6 +31,24 @@ const PROTOCOL_MISMATCH_WAIT: Duration = Duration::from_secs(300);
 /// Share of a wait by which jitter moves it, either way (§14).
 const JITTER_SHARE: f64 = 0.2;
 
+/// Wait before presenting a credential again that was terminally refused, by how often in a row;
+/// the last one holds from then on (D19).
+const HOLD_BACK: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+    Duration::from_secs(60),
+];
+
+/// How long a fresh process holds back a credential that has failed terminally `failures` times in
+/// a row, so that a service manager's restarts do not hammer the gateway (D19).
+#[must_use]
+pub fn hold_back(failures: u32) -> Duration {
+    let [first, .., last] = HOLD_BACK;
+    let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+    if failures == 0 { first } else { HOLD_BACK.get(index).copied().unwrap_or(last) }
+}
+
 /// Where within ±20 % a wait falls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Jitter(f64);
@@ -363,6 +381,12 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn a_refused_credential_is_held_back_longer_each_time_up_to_a_minute() {
+        let waits = [1, 2, 3, 4, 5, u32::MAX].map(|failures| hold_back(failures).as_secs());
+        assert_eq!(waits, [10, 20, 40, 60, 60, 60]);
     }
 
     #[test]

@@ -1,0 +1,155 @@
+//! The command line: which command was meant, and how a wrong one is answered.
+
+mod demo;
+mod dev_gateway;
+mod identity;
+mod output;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use node_config::Environment;
+
+pub(crate) use self::output::complain;
+use crate::exit::{Exit, Failure};
+
+/// The OpenClaw node host as a native, supervised service
+#[derive(Debug, Parser)]
+#[command(
+    name = "openclaw-node",
+    version,
+    disable_help_subcommand = true,
+    after_help = "A leading word `node` is accepted and ignored, so a symlink named `openclaw` to this program answers `openclaw node …`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to a gateway and run what it asks for, in the foreground
+    Run(run::Arguments),
+    /// Print this node's device id and public key; never creates one
+    Identity(identity::Arguments),
+    /// Show a whole life of a node against a gateway of its own, then clean up
+    Demo(demo::Arguments),
+    /// Run a loopback gateway for development, or act as its operator
+    DevGateway(dev_gateway::Arguments),
+}
+
+/// Runs the command that `arguments` names.
+pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitCode {
+    let matches = match Cli::command().try_get_matches_from(without_node_word(arguments)) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error, environment).into(),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, environment).into(),
+    };
+    crate::logging::start(environment);
+    let ended = match cli.command {
+        Command::Run(arguments) => run::run(&arguments, environment),
+        Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            complain(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Drops the word that upstream's own command line has before ours.
+fn without_node_word(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|word| word == "node") {
+        arguments.remove(1);
+    }
+    arguments
+}
+
+/// Answers arguments that make no command. Help and the version are no errors.
+fn refuse(error: &clap::Error, environment: &Environment) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&error.render().to_string());
+            Exit::Done
+        }
+        ErrorKind::UnknownArgument => {
+            let failure = Failure::usage(unknown_option(error), environment);
+            complain(&failure);
+            failure.exit
+        }
+        _ => {
+            let failure = Failure::usage(error.render().to_string().trim_end(), environment);
+            complain(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Upstream's words for an option that does not exist.
+fn unknown_option(error: &clap::Error) -> String {
+    let option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.as_str(),
+        _ => "",
+    };
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    // The usage line names the command as far as it was understood.
+    let command = usage
+        .trim_start_matches("Usage:")
+        .split_whitespace()
+        .skip(1)
+        .take_while(|word| !word.starts_with(['-', '[', '<']))
+        .fold(String::from("openclaw node"), |line, word| {
+            line + " " + word
+        });
+    format!("OpenClaw does not recognize option \"{option}\".\nTry: {command} --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_leading_node_word_is_ignored_once() {
+        assert_eq!(
+            without_node_word(words(&["openclaw", "node", "run"])),
+            words(&["openclaw", "run"])
+        );
+        assert_eq!(
+            without_node_word(words(&["openclaw-node", "run", "node"])),
+            words(&["openclaw-node", "run", "node"])
+        );
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_in_upstreams_words() {
+        let error = Cli::command()
+            .try_get_matches_from(["openclaw-node", "run", "--bogus"])
+            .unwrap_err();
+        assert_eq!(
+            unknown_option(&error),
+            "OpenClaw does not recognize option \"--bogus\".\nTry: openclaw node run --help"
+        );
+    }
+}

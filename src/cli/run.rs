@@ -1,0 +1,207 @@
+//! `run`: the node in the foreground. Everything is read and checked here, before the first actor
+//! starts and before anything is sent.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actors::NodeOptions;
+use clap::Args;
+use exec::environment::BaseEnvironment;
+use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
+use node_config::{
+    EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
+    allows_insecure_private_ws, check_plaintext,
+};
+use protocol::connect::{NodeDescription, ROLE};
+use protocol::credentials::Credentials;
+use protocol::identity::DeviceIdentity;
+use protocol::reconnect;
+use secrecy::SecretString;
+use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
+
+use super::output;
+use crate::exit::{Exit, Failure};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The gateway's host name or IP address [default: the saved one, else 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// The gateway's port [default: the saved one, else 18789]
+    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
+    port: Option<String>,
+    /// Connect with TLS (wss)
+    #[arg(long, overrides_with = "no_tls")]
+    tls: bool,
+    /// Connect without TLS
+    #[arg(long, overrides_with = "tls")]
+    no_tls: bool,
+    /// Accept exactly this certificate; implies --tls
+    #[arg(long, value_name = "SHA256")]
+    tls_fingerprint: Option<String>,
+    /// Path of the gateway behind its host; empty clears the saved one
+    #[arg(long, value_name = "PATH")]
+    context_path: Option<String>,
+    /// Another node id; a changed one also forgets the stored device token
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
+    /// The name that operators see [default: the saved one, else the host name]
+    #[arg(long, value_name = "NAME")]
+    display_name: Option<String>,
+}
+
+impl Arguments {
+    fn endpoint_flags(&self) -> EndpointFlags {
+        EndpointFlags {
+            host: self.host.clone(),
+            port: self.port.clone(),
+            tls: match (self.tls, self.no_tls) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+            tls_fingerprint: self.tls_fingerprint.clone(),
+            context_path: self.context_path.clone(),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
+    let flags = arguments.endpoint_flags();
+    let usage = |error| Failure::usage(error, environment);
+    // Wrong flags are refused before anything is touched on disk.
+    PlannedEndpoint::plan(&flags, None).map_err(usage)?;
+    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
+    let settings = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
+
+    let _lock = StateLock::acquire(&paths.state_dir)?;
+    let mut database = Database::open(&paths.state_dir)?;
+    let profile = database.node_profile()?;
+    let saved = profile
+        .as_ref()
+        .and_then(|profile| profile.endpoint.as_ref())
+        .map(saved_endpoint);
+    let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref()).map_err(usage)?;
+    check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
+        Failure::new(format_args!("node host gateway connect failed: {refused}"))
+    })?;
+
+    let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
+    let identity = device_identity(&mut database)?;
+    let device_token = database.device_token(DeviceTokenKey {
+        device_id: identity.device_id().as_str(),
+        role: ROLE,
+        gateway_scope: endpoint.scope().as_str(),
+    })?;
+    let given = node_config::Credentials::from_environment(environment);
+    let credentials = Credentials::new(
+        given.token.map(|secret| secret.value),
+        given.password.map(|secret| secret.value),
+        None,
+    );
+    let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
+    let approvals = database.approvals()?.stored;
+    drop(database);
+
+    let environment = BaseEnvironment::new(std::env::vars_os());
+    let exit = actors::run(NodeOptions {
+        state_dir: paths.state_dir,
+        description: NodeDescription {
+            display_name: profile.display_name,
+            instance_id: profile.node_id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path_env: environment.search_path().to_string_lossy().into_owned(),
+        },
+        endpoint,
+        identity,
+        credentials,
+        device_token,
+        hold_back,
+        exec_config: settings.exec,
+        approvals,
+        environment,
+    })
+    .map_err(Failure::new)?;
+    Ok(Exit::Node(exit))
+}
+
+fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
+    SavedEndpoint {
+        host: saved.host.clone(),
+        port: saved.port,
+        tls: saved.tls,
+        fingerprint: saved
+            .tls_fingerprint
+            .as_deref()
+            .and_then(|pin| pin.parse().ok()),
+        context_path: saved.context_path.clone(),
+    }
+}
+
+/// Saves what this run uses, so that the next one needs no flags; every run does, before it
+/// connects (CLI §1.1).
+fn save_profile(
+    database: &mut Database,
+    arguments: &Arguments,
+    previous: Option<&NodeProfile>,
+    endpoint: &PlannedEndpoint,
+) -> Result<NodeProfile, Failure> {
+    let saved_id = previous.map(|profile| profile.node_id.as_str());
+    let (node_id, tokens) = match plan_node_id(arguments.node_id.as_deref(), saved_id) {
+        NodeIdPlan::Saved(node_id) | NodeIdPlan::Chosen(node_id) => (node_id, StoredTokens::Keep),
+        NodeIdPlan::Generate => (uuid::Uuid::new_v4().to_string(), StoredTokens::Keep),
+        NodeIdPlan::Replaced { node_id, previous } => {
+            output::complain(format_args!(
+                "node id changed from {previous} to {node_id}; the stored device token is forgotten"
+            ));
+            (node_id, StoredTokens::Clear)
+        }
+    };
+    let saved_name = previous.map(|profile| profile.display_name.as_str());
+    let endpoint = endpoint.to_saved();
+    let profile = NodeProfile {
+        node_id,
+        display_name: display_name(arguments.display_name.as_deref(), saved_name),
+        endpoint: Some(state::SavedEndpoint {
+            host: endpoint.host,
+            port: endpoint.port,
+            tls: endpoint.tls,
+            tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
+            context_path: endpoint.context_path,
+        }),
+    };
+    database.save_node_profile(&profile, tokens, unix_ms())?;
+    Ok(profile)
+}
+
+fn device_identity(database: &mut Database) -> Result<DeviceIdentity, Failure> {
+    if let Some(stored) = database.identity()? {
+        return Ok(stored.identity);
+    }
+    let candidate = DeviceIdentity::generate().map_err(Failure::new)?;
+    Ok(database.identity_or_insert(&candidate, unix_ms())?.identity)
+}
+
+/// How long to wait before presenting a credential that was terminally refused last time (D19).
+fn hold_back(
+    database: &Database,
+    endpoint: &PlannedEndpoint,
+    credentials: &Credentials,
+    device_token: Option<&SecretString>,
+) -> Result<Option<std::time::Duration>, Failure> {
+    let mut credentials = credentials.clone();
+    credentials.set_device_token(device_token.cloned());
+    let auth = credentials.select(false);
+    let scope = endpoint.scope();
+    let failure = database.auth_failure_of(PresentedCredential {
+        gateway_scope: scope.as_str(),
+        secrets: &auth.secrets(),
+    })?;
+    Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
+}
+
+fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,76 @@
+//! How a command ends, as an exit code that scripts and service managers hold on to.
+
+use std::process::ExitCode;
+
+use node_config::Environment;
+use state::{ExitClass, StateError};
+
+/// The end of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: a refused configuration, a usage error or a failure that the operator has to look at.
+    Failure,
+    /// 78: nothing that a restart can mend; the unit's `RestartPreventExitStatus`.
+    NoRestart,
+    /// What a running node ended with.
+    Node(actors::Exit),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failure => Self::FAILURE,
+            Exit::NoRestart => Self::from(78),
+            Exit::Node(exit) => Self::from(exit.code()),
+        }
+    }
+}
+
+/// A command that could not do its work: what the operator reads, and how the process ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    message: String,
+    /// How the process ends.
+    pub(crate) exit: Exit,
+}
+
+impl Failure {
+    /// A failure that the operator has to look at.
+    pub(crate) fn new(message: impl std::fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+            exit: Exit::Failure,
+        }
+    }
+
+    /// Wrong arguments: 78 in a unit, where the same arguments would only fail again.
+    pub(crate) fn usage(message: impl std::fmt::Display, environment: &Environment) -> Self {
+        let in_unit = environment.raw("NOTIFY_SOCKET").is_some();
+        let exit = if in_unit {
+            Exit::NoRestart
+        } else {
+            Exit::Failure
+        };
+        Self {
+            message: message.to_string(),
+            exit,
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let exit = match error.exit_class() {
+            ExitClass::Failure => Exit::Failure,
+            ExitClass::NoRestart => Exit::NoRestart,
+        };
+        Self {
+            message: error.to_string(),
+            exit,
+        }
+    }
+}
