@@ -1,5 +1,8 @@
 //! What the words of a command mean on this machine (exec and approvals §4, §8.1).
 
+#[cfg(test)]
+pub(crate) mod scene;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -172,5 +175,116 @@ impl<'a> Host<'a> {
                 .iter()
                 .filter_map(|wrapper| command.argv().get(wrapper.index))
                 .any(unresolved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scene::{Scene, command};
+    use super::*;
+
+    #[test]
+    fn paths_are_made_absolute_as_text() {
+        for (path, absolute) in [
+            ("", "/base"),
+            (".", "/base"),
+            ("a/../b/", "/base/b"),
+            ("../x", "/x"),
+            ("../../..", "/"),
+            ("/a//b/.", "/a/b"),
+        ] {
+            assert_eq!(
+                Host::absolute(Path::new("/base"), path),
+                Path::new(absolute),
+                "{path}"
+            );
+        }
+    }
+
+    fn judged(scene: &Scene, line: &str) -> String {
+        let shown = |invocation: &Invocation| {
+            let path = invocation
+                .resolution
+                .trusted_path()
+                .map(Path::to_string_lossy);
+            format!(
+                "{} [{}]",
+                path.unwrap_or_default(),
+                invocation.argv.join(" ")
+            )
+        };
+        match scene.host().analyse(&command(line), Some(".")) {
+            Analysis::Program(program) => shown(&program),
+            Analysis::Shell {
+                shell,
+                script: None,
+            } => format!("shell {}", shown(&shell)),
+            Analysis::Shell {
+                script: Some(script),
+                ..
+            } => format!("script {}", shown(&script)),
+            Analysis::Unanalysable(why) => format!("{why:?}"),
+        }
+    }
+
+    #[test]
+    fn an_allowlist_judges_what_is_behind_transparent_wrappers_and_runners() {
+        let scene = Scene::new();
+        scene
+            .program("bin/npx")
+            .program("bin/tool")
+            .program("bin/busybox")
+            .program("x.sh");
+        let (echo, shell) = (scene.real("echo"), scene.real("sh"));
+        let at = |name: &str| scene.path(name);
+        for (line, expected) in [
+            ("echo a", format!("{echo} [echo a]")),
+            ("env nice -n5 echo a", format!("{echo} [echo a]")),
+            ("nosuchprogram a", " [nosuchprogram a]".to_owned()),
+            ("nice npx -y tool a", format!("{} [tool a]", at("bin/tool"))),
+            ("npx npx npx tool", format!("{} [tool]", at("bin/tool"))),
+            (
+                "npx npx npx npx npx npx npx npx tool",
+                "PackageRunner".to_owned(),
+            ),
+            ("npx -p x tool", "PackageRunner".to_owned()),
+            ("npx", "PackageRunner".to_owned()),
+            ("npx sudo tool", "BlockedWrapper".to_owned()),
+            ("env A=1 echo a", "BlockedWrapper".to_owned()),
+            ("npx sh -c ls", "ShellPayload".to_owned()),
+            ("env sh -c ls", "ShellPayload".to_owned()),
+            ("sh", format!("shell {shell} [sh]")),
+            ("sh -lc ls", format!("shell {shell} [sh -lc ls]")),
+            ("sh -x ./x.sh a", format!("script {0} [{0} a]", at("x.sh"))),
+            ("sh ~/x.sh", format!("script {0} [{0}]", at("x.sh"))),
+            ("sh -s ./x.sh", format!("shell {shell} [sh -s ./x.sh]")),
+            (
+                "busybox sh ./x.sh",
+                format!("{} [busybox sh ./x.sh]", at("bin/busybox")),
+            ),
+            ("busybox sh -lc ls", "ShellPayload".to_owned()),
+        ] {
+            assert_eq!(judged(&scene, line), expected, "{line}");
+        }
+        let vouched = CommandLine::new(scene::words("sh -lc ls"), Some("ls")).unwrap();
+        let payload = Analysis::Unanalysable(Unanalysable::ShellPayload);
+        assert_eq!(scene.host().analyse(&vouched, None), payload);
+    }
+
+    #[test]
+    fn a_wrapper_that_is_not_there_is_noticed() {
+        let scene = Scene::new();
+        scene.program("bin/stdbuf");
+        for (line, expected) in [
+            ("echo a", false),
+            ("nosuchprogram", false),
+            ("env echo a", false),
+            ("stdbuf -oL nosuchprogram", false),
+            ("env /nowhere/nice echo a", true),
+            ("/nowhere/env sh -c ls", false),
+        ] {
+            let found = scene.host().has_unresolved_wrapper(&command(line), None);
+            assert_eq!(found, expected, "{line}");
+        }
     }
 }

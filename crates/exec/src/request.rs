@@ -388,3 +388,349 @@ fn timeout(value: &Value) -> Option<Duration> {
     let limit = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(MAX_TIMEOUT);
     Some(limit.min(MAX_TIMEOUT))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(params: &Value) -> Result<RunRequest, RequestError> {
+        RunRequest::parse(Some(&params.to_string()), MissingSnapshot::Refused)
+    }
+
+    fn refusal(params: &Value) -> String {
+        run(params).expect_err("the request is refused").to_string()
+    }
+
+    fn plan() -> Value {
+        json!({
+            "argv": ["/bin/echo", "a"], "cwd": "/tmp", "commandText": "/bin/echo a",
+            "commandPreview": null, "agentId": "main", "sessionKey": "s",
+            "policySnapshot": {
+                "security": "full", "ask": "off", "askFallback": "deny", "autoAllowSkills": false,
+                "allowlistRules": [],
+            },
+        })
+    }
+
+    /// A request for [`plan`], with other members instead or besides; a `null` removes one.
+    fn request(changes: Value) -> Value {
+        let mut params = json!({
+            "command": ["/bin/echo", "a"], "rawCommand": "/bin/echo a", "cwd": " /tmp ",
+            "agentId": "main", "sessionKey": "s", "runId": "r", "systemRunPlan": plan(),
+        });
+        let Value::Object(changes) = changes else {
+            panic!("not an object")
+        };
+        for (name, value) in changes {
+            match value {
+                Value::String(text) if text == "absent" => {
+                    params.as_object_mut().unwrap().remove(&name);
+                }
+                value => params[name] = value,
+            }
+        }
+        params
+    }
+
+    #[test]
+    fn parameters_must_be_there_and_be_json() {
+        for (params, message) in [
+            (None, "Error: INVALID_REQUEST: paramsJSON required"),
+            (Some(""), "Error: INVALID_REQUEST: paramsJSON required"),
+            (
+                Some("{"),
+                "Error: INVALID_REQUEST: paramsJSON malformed JSON",
+            ),
+            (
+                Some("{} x"),
+                "Error: INVALID_REQUEST: paramsJSON malformed JSON",
+            ),
+        ] {
+            let refusals = [
+                RunRequest::parse(params, MissingSnapshot::Refused).unwrap_err(),
+                PrepareRequest::parse(params).unwrap_err(),
+                WhichRequest::parse(params).unwrap_err(),
+            ];
+            for refusal in refusals {
+                assert_eq!(refusal.to_string(), message, "{params:?}");
+            }
+        }
+        for params in ["null", "1", "[]", "{}"] {
+            let refusal = RunRequest::parse(Some(params), MissingSnapshot::Refused).unwrap_err();
+            assert_eq!(refusal.to_string(), "command required", "{params}");
+        }
+    }
+
+    #[test]
+    fn a_which_request_names_a_list() {
+        let bins = vec![json!("sh"), json!(1), json!(null)];
+        let params = json!({"bins": bins}).to_string();
+        assert_eq!(
+            WhichRequest::parse(Some(&params)),
+            Ok(WhichRequest { bins })
+        );
+        for params in [r#"{"bins": "sh"}"#, r#"{"bins": null}"#, "{}", "null"] {
+            let refusal = WhichRequest::parse(Some(params)).unwrap_err();
+            assert_eq!(
+                refusal.to_string(),
+                "Error: INVALID_REQUEST: bins required",
+                "{params}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_prepare_request_is_read() {
+        let params = json!({
+            "command": ["echo", 1, null, true], "rawCommand": " echo 1 null true ", "cwd": " . ",
+            "agentId": " main ", "sessionKey": 5, "security": "full", "ask": "off",
+            "strictInlineEval": "true", "env": {"A": "1"},
+        });
+        let request = PrepareRequest::parse(Some(&params.to_string())).unwrap();
+        assert_eq!(request.command.argv(), ["echo", "1", "null", "true"]);
+        assert_eq!(request.cwd.as_deref(), Some("."));
+        assert_eq!(request.agent_id.as_deref(), Some("main"));
+        assert_eq!(request.session_key, None);
+        assert_eq!(request.gateway_policy, Some((Security::Full, Ask::Off)));
+        assert!(!request.strict_inline_eval);
+        assert_eq!(Value::Object(request.environment), json!({"A": "1"}));
+        for (params, message) in [
+            (json!({}), "command required"),
+            (json!({"command": []}), "command required"),
+            (
+                json!({"rawCommand": "echo"}),
+                "rawCommand requires params.command",
+            ),
+            (
+                json!({"command": ["echo"], "rawCommand": "ls"}),
+                "INVALID_REQUEST: rawCommand does not match command",
+            ),
+        ] {
+            let refusal = PrepareRequest::parse(Some(&params.to_string())).unwrap_err();
+            assert_eq!(refusal.to_string(), message, "{params}");
+        }
+        let half = json!({"command": ["echo"], "security": "full"}).to_string();
+        assert_eq!(
+            PrepareRequest::parse(Some(&half)).unwrap().gateway_policy,
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_first_is_what_is_told() {
+        let wrong = request(json!({
+            "rawCommand": "other", "systemRunPlan": null, "approvalSource": "x", "approved": true,
+            "env": {"LD_PRELOAD": "x"},
+        }));
+        let fixes = [
+            ("command", json!([]), "command required"),
+            (
+                "command",
+                json!(["env", "PATH=/x", "echo"]),
+                "INVALID_REQUEST: rawCommand does not match command",
+            ),
+            ("rawCommand", json!(null), "systemRunPlan invalid"),
+            ("systemRunPlan", plan(), "approvalSource invalid"),
+            (
+                "approvalSource",
+                json!("auto-review"),
+                "approvalSource cannot be combined with explicit approval",
+            ),
+            (
+                "approvalSource",
+                json!(null),
+                "explicit approval requires matching systemRunPlan",
+            ),
+            (
+                "systemRunPlan",
+                json!({
+                    "argv": ["env", "PATH=/x", "echo"], "commandText": "env PATH=/x echo",
+                    "cwd": "/tmp", "agentId": "main", "sessionKey": "s",
+                }),
+                "delayed approval requires a prepared policy snapshot",
+            ),
+            (
+                "approved",
+                json!(false),
+                "SYSTEM_RUN_DENIED: command env assignment rejected \
+                 (blocked env assignment keys: PATH)",
+            ),
+            (
+                "command",
+                json!(["echo"]),
+                "SYSTEM_RUN_DENIED: environment override rejected \
+                 (blocked override keys: LD_PRELOAD)",
+            ),
+        ];
+        let mut params = wrong;
+        for (name, value, message) in fixes {
+            params[name] = value;
+            assert_eq!(refusal(&params), message, "{params}");
+        }
+        params["env"] = json!({});
+        assert!(run(&params).is_ok());
+    }
+
+    #[test]
+    fn an_approval_is_for_its_plan() {
+        let explicit = "explicit approval requires matching systemRunPlan";
+        let source = "approvalSource requires matching systemRunPlan";
+        for (changes, message) in [
+            (
+                json!({"approved": true, "systemRunPlan": "absent"}),
+                explicit,
+            ),
+            (
+                json!({"approved": true, "command": ["/bin/echo", "b"], "rawCommand": null}),
+                explicit,
+            ),
+            (json!({"approved": true, "cwd": "/"}), explicit),
+            (json!({"approved": true, "agentId": "ops"}), explicit),
+            (json!({"approved": true, "sessionKey": null}), explicit),
+            (
+                json!({"approvalDecision": "allow-once", "agentId": null}),
+                explicit,
+            ),
+            (
+                json!({"approvalSource": "ask-fallback", "systemRunPlan": "absent"}),
+                source,
+            ),
+            (
+                json!({"approvalSource": "auto-review", "cwd": null}),
+                source,
+            ),
+            (
+                json!({"approvalSource": "ask-fallback", "approved": null}),
+                "approvalSource cannot be combined with explicit approval",
+            ),
+            (
+                json!({"approvalSource": "auto-review", "approvalDecision": "deny"}),
+                "approvalSource cannot be combined with explicit approval",
+            ),
+            (
+                json!({"approvalSource": "ASK-FALLBACK"}),
+                "approvalSource invalid",
+            ),
+            (json!({"approvalSource": false}), "approvalSource invalid"),
+        ] {
+            let params = request(changes);
+            assert_eq!(refusal(&params), message, "{params}");
+        }
+    }
+
+    #[test]
+    fn an_approval_says_how_far_it_reaches() {
+        for (changes, kind) in [
+            (json!({}), Approval::None),
+            (json!({"approved": "true"}), Approval::None),
+            (
+                json!({"approved": false, "approvalDecision": "deny"}),
+                Approval::None,
+            ),
+            (json!({"approved": true}), Approval::Explicit(Grant::Once)),
+            (
+                json!({"approvalDecision": "allow-once"}),
+                Approval::Explicit(Grant::Once),
+            ),
+            (
+                json!({"approved": true, "approvalDecision": "allow-always"}),
+                Approval::Explicit(Grant::Always),
+            ),
+            (
+                json!({"approved": true, "approvalDecision": "other"}),
+                Approval::Explicit(Grant::Once),
+            ),
+            (
+                json!({"approvalSource": "ask-fallback"}),
+                Approval::AskFallback,
+            ),
+            (
+                json!({"approvalSource": "auto-review"}),
+                Approval::AutoReview,
+            ),
+        ] {
+            let request = run(&request(changes.clone())).unwrap();
+            assert_eq!(request.approval.kind(), kind, "{changes}");
+            assert!(request.approval.plan().is_some(), "{changes}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_drops_snapshots_may_send_plans_without_one() {
+        let mut bare = plan();
+        bare.as_object_mut().unwrap().remove("policySnapshot");
+        let params = request(json!({"approved": true, "systemRunPlan": bare}));
+        assert_eq!(
+            refusal(&params),
+            "delayed approval requires a prepared policy snapshot"
+        );
+        let restored =
+            RunRequest::parse(Some(&params.to_string()), MissingSnapshot::Restored).unwrap();
+        assert!(restored.approval.is_delayed());
+        let fallback = request(json!({"approvalSource": "ask-fallback", "systemRunPlan": bare}));
+        assert!(run(&fallback).is_ok(), "nobody approved anything earlier");
+    }
+
+    #[test]
+    fn assignments_hidden_in_a_split_string_are_refused() {
+        let params = json!({"command": ["env", "-S", "LD_PRELOAD=z echo hi"]});
+        let message = "SYSTEM_RUN_DENIED: command env assignment rejected \
+                       (blocked env assignment keys: LD_PRELOAD)";
+        assert_eq!(refusal(&params), message);
+    }
+
+    #[test]
+    fn overrides_are_reduced_for_every_shell() {
+        let with = |command: Value| {
+            run(&json!({"command": command, "env": {"FOO": "1", "LANG": "C"}}))
+                .unwrap()
+                .overrides
+        };
+        let only_language = Overrides::parse(json!({"LANG": "C"}).as_object().unwrap()).unwrap();
+        assert_eq!(with(json!(["sh", "-c", "ls"])), only_language);
+        assert_eq!(with(json!(["nice", "bash", "-lc", "ls"])), only_language);
+        assert_eq!(with(json!(["csh", "x"])), only_language);
+        assert_ne!(with(json!(["printenv"])), only_language);
+    }
+
+    #[test]
+    fn names_flags_and_defaults_are_read() {
+        let bare = run(&json!({"command": ["a"], "runId": " ", "sessionKey": " "})).unwrap();
+        assert_eq!(bare.event_session_key(), "node");
+        assert_eq!(bare.run_id.len(), 36);
+        assert_eq!(bare.approval, RunApproval::None { plan: None });
+        assert!(!bare.needs_screen_recording && !bare.suppress_notify_on_exit);
+        let full = run(&json!({
+            "command": ["a"], "runId": " r ", "sessionKey": " s ", "needsScreenRecording": true,
+            "suppressNotifyOnExit": true, "env": "none", "approved": false,
+        }))
+        .unwrap();
+        assert_eq!((full.event_session_key(), full.run_id.as_str()), ("s", "r"));
+        assert!(full.needs_screen_recording && full.suppress_notify_on_exit);
+        assert!(full.overrides.is_empty());
+    }
+
+    #[test]
+    fn a_time_limit_is_a_positive_number_of_whole_milliseconds() {
+        for (value, millis) in [
+            (json!(null), None),
+            (json!("5"), None),
+            (json!(0), None),
+            (json!(-5), None),
+            (json!(400), Some(400)),
+            (json!(0.2), Some(1)),
+            (json!(1500.5), Some(1501)),
+            (json!(2_147_483_647_u64), Some(2_147_483_647)),
+            (json!(1e300), Some(2_147_483_647)),
+        ] {
+            let request = run(&json!({"command": ["a"], "timeoutMs": value})).unwrap();
+            assert_eq!(
+                request.timeout,
+                millis.map(Duration::from_millis),
+                "{value}"
+            );
+        }
+    }
+}

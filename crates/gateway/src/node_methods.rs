@@ -3,8 +3,10 @@
 use actix::Context;
 use serde_json::{Value, json};
 
+use crate::clock::now_ms;
 use crate::connect::Role;
-use crate::hub::{Caller, Hub, invalid_request, now_ms, pairing_changed, unavailable};
+use crate::error::{invalid_request, pairing_changed, unavailable};
+use crate::hub::{Caller, Hub};
 use crate::invoke::{EVENT_SHAPE, NodeAnswer, RESULT_SHAPE};
 use crate::options::Release;
 use crate::schema::validate;

@@ -53,10 +53,11 @@ pub fn approval_command(request_id: Option<&RequestId>) -> String {
     }
 }
 
-/// Params of `node.runnerInventory.update` for a node that runs no workers.
+/// Params of `node.runnerInventory.update` for a node that runs no workers: exactly this one member,
+/// or 2026.9.6 refuses it.
 #[must_use]
 pub fn empty_runner_inventory() -> serde_json::Value {
-    serde_json::json!({ "protocolFeatures": [], "workerHost": { "enabled": false } })
+    serde_json::json!({ "protocolFeatures": [] })
 }
 
 #[cfg(test)]

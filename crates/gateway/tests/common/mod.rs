@@ -184,7 +184,7 @@ impl RawNode {
     }
 
     /// Takes the next invoke and answers it.
-    pub(crate) async fn answer_invoke(&mut self, payload: &Value) -> Value {
+    pub(crate) async fn answer_invoke(&mut self, payload: Value) -> Value {
         let invoke = self.event("node.invoke.request").await;
         let result = json!({
             "id": invoke["id"], "nodeId": invoke["nodeId"], "ok": true,
