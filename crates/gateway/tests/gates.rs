@@ -12,8 +12,15 @@ fn identity() -> DeviceIdentity {
 }
 
 fn gated(release: Release) -> GatewayOptions {
-    let pairing = PairingPolicy { auto_approve_local: false, ..PairingPolicy::default() };
-    GatewayOptions { release, pairing, ..GatewayOptions::default() }
+    let pairing = PairingPolicy {
+        auto_approve_local: false,
+        ..PairingPolicy::default()
+    };
+    GatewayOptions {
+        release,
+        pairing,
+        ..GatewayOptions::default()
+    }
 }
 
 async fn refusal(gateway: &GatewayHandle, identity: &DeviceIdentity, with: Introduction) -> Value {
@@ -49,16 +56,28 @@ async fn an_unknown_device_waits_for_an_operator() {
     assert_eq!(error, expected);
 
     let again = refusal(&gateway, &identity, Introduction::default()).await;
-    assert_eq!(again["details"]["requestId"], request_id, "an open request is reused");
+    assert_eq!(
+        again["details"]["requestId"], request_id,
+        "an open request is reused"
+    );
 
     let reject = json!({ "requestId": request_id });
-    gateway.call("device.pair.reject", reject.clone()).await.unwrap();
+    gateway
+        .call("device.pair.reject", reject.clone())
+        .await
+        .unwrap();
     let after = refusal(&gateway, &identity, Introduction::default()).await;
     let new_id = after["details"]["requestId"].clone();
     assert_ne!(new_id, request_id, "a rejected request is gone");
-    gateway.call("device.pair.approve", reject).await.unwrap_err();
+    gateway
+        .call("device.pair.approve", reject)
+        .await
+        .unwrap_err();
 
-    gateway.call("device.pair.approve", json!({ "requestId": new_id })).await.unwrap();
+    gateway
+        .call("device.pair.approve", json!({ "requestId": new_id }))
+        .await
+        .unwrap();
     RawNode::admitted(&gateway.url(), &identity).await;
 }
 
@@ -67,18 +86,33 @@ async fn a_request_for_something_else_supersedes_the_open_one() {
     let gateway = start(gated(Release::September)).await;
     let identity = identity();
     let first = refusal(&gateway, &identity, Introduction::default()).await;
-    let wider = || Introduction { scopes: vec!["operator.read".to_owned()], ..Introduction::default() };
+    let wider = || Introduction {
+        scopes: vec!["operator.read".to_owned()],
+        ..Introduction::default()
+    };
     let second = refusal(&gateway, &identity, wider()).await;
-    assert_ne!(first["details"]["requestId"], second["details"]["requestId"]);
-    assert_eq!(second["details"]["requestedScopes"], json!(["operator.read"]));
-    let pending = gateway.inspect(|snapshot| snapshot.pending_devices().to_vec()).await.unwrap();
+    assert_ne!(
+        first["details"]["requestId"],
+        second["details"]["requestId"]
+    );
+    assert_eq!(
+        second["details"]["requestedScopes"],
+        json!(["operator.read"])
+    );
+    let pending = gateway
+        .inspect(|snapshot| snapshot.pending_devices().to_vec())
+        .await
+        .unwrap();
     assert_eq!(json!(pending), json!([second["details"]["requestId"]]));
 
     let id = identity.device_id().as_str().to_owned();
     let superseded = gateway.supersede_request(&id).await.unwrap().unwrap();
     let third = refusal(&gateway, &identity, wider()).await;
     assert_eq!(third["details"]["requestId"], superseded);
-    assert_ne!(third["details"]["requestId"], second["details"]["requestId"]);
+    assert_ne!(
+        third["details"]["requestId"],
+        second["details"]["requestId"]
+    );
 }
 
 #[actix::test]
@@ -90,10 +124,17 @@ async fn a_changed_machine_must_be_approved_again() {
             Some(family) => client["deviceFamily"] = family.into(),
             None => drop(client.as_object_mut().unwrap().remove("deviceFamily")),
         }
-        Introduction { client, ..Introduction::default() }
+        Introduction {
+            client,
+            ..Introduction::default()
+        }
     };
     for release in [Release::May, Release::September] {
-        let gateway = start(GatewayOptions { release, ..GatewayOptions::default() }).await;
+        let gateway = start(GatewayOptions {
+            release,
+            ..GatewayOptions::default()
+        })
+        .await;
         let identity = identity();
         RawNode::admitted(&gateway.url(), &identity).await;
         let error = refusal(&gateway, &identity, client("macos", Some("Mac"))).await;
@@ -126,19 +167,31 @@ async fn a_rotated_or_revoked_token_ends_the_session_and_is_refused() {
     assert_eq!(hello.unwrap()["auth"]["method"], "device-token");
 
     let token = json!({ "deviceId": id, "role": "node" });
-    let rotated = gateway.call("device.token.rotate", token.clone()).await.unwrap();
+    let rotated = gateway
+        .call("device.token.rotate", token.clone())
+        .await
+        .unwrap();
     assert_eq!(rotated["tokenDelivery"], "withheld-cross-device");
-    let removed = Closed { code: Some(4001), reason: "device removed".to_owned() };
+    let removed = Closed {
+        code: Some(4001),
+        reason: "device removed".to_owned(),
+    };
     assert_eq!(node.closed().await, removed);
     let (_, stale) = RawNode::connect(&gateway.url(), &identity, with(&old)).await;
-    assert_eq!(stale.unwrap_err()["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH");
+    assert_eq!(
+        stale.unwrap_err()["details"]["code"],
+        "AUTH_DEVICE_TOKEN_MISMATCH"
+    );
     let (_, hello) = RawNode::connect(&gateway.url(), &identity, Introduction::default()).await;
     let new = hello.unwrap()["auth"]["deviceToken"].clone();
     assert_ne!(new, old);
 
     gateway.call("device.token.revoke", token).await.unwrap();
     let (_, revoked) = RawNode::connect(&gateway.url(), &identity, with(&new)).await;
-    assert_eq!(revoked.unwrap_err()["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH");
+    assert_eq!(
+        revoked.unwrap_err()["details"]["code"],
+        "AUTH_DEVICE_TOKEN_MISMATCH"
+    );
     let error = refusal(&gateway, &identity, Introduction::default()).await;
     assert_eq!(error["details"]["reason"], "role-upgrade");
     let approve = json!({ "requestId": error["details"]["requestId"] });
@@ -153,12 +206,21 @@ async fn a_removed_device_is_a_stranger_again() {
     let mut node = RawNode::admitted(&gateway.url(), &identity).await;
     gateway.admit(DEADLINE).await.unwrap();
     let id = json!({ "deviceId": identity.device_id() });
-    gateway.call("device.pair.remove", id.clone()).await.unwrap();
+    gateway
+        .call("device.pair.remove", id.clone())
+        .await
+        .unwrap();
     assert_eq!(node.closed().await.code, Some(4001));
     gateway.call("device.pair.remove", id).await.unwrap_err();
-    assert_eq!(gateway.call("node.list", json!({})).await.unwrap()["nodes"], json!([]));
+    assert_eq!(
+        gateway.call("node.list", json!({})).await.unwrap()["nodes"],
+        json!([])
+    );
     RawNode::admitted(&gateway.url(), &identity).await;
-    let pending = gateway.inspect(|snapshot| snapshot.pending_surfaces().len()).await.unwrap();
+    let pending = gateway
+        .inspect(|snapshot| snapshot.pending_surfaces().len())
+        .await
+        .unwrap();
     assert_eq!(pending, 1, "the surface has to be approved again as well");
 }
 
@@ -172,15 +234,29 @@ async fn an_unapproved_surface_is_named_in_every_refusal() {
         "code": "UNAVAILABLE", "message": "node pairing changed while invocation was active",
         "retryable": true, "details": { "code": "PAIRING_CHANGED" },
     });
-    assert_eq!(node.request("node.event", stats.clone()).await.unwrap_err(), changed);
-    let inventory = json!({ "protocolFeatures": [], "workerHost": { "enabled": false } });
-    let error =
-        node.request("node.runnerInventory.update", inventory.clone()).await.unwrap_err();
-    let pending = gateway.inspect(|snapshot| snapshot.pending_surfaces().to_vec()).await.unwrap();
-    assert!(
-        error["message"].as_str().unwrap().contains(&format!("openclaw nodes approve {}`", pending[0]))
+    assert_eq!(
+        node.request("node.event", stats.clone()).await.unwrap_err(),
+        changed
     );
-    let skills = node.request("node.skills.update", json!({ "skills": [] })).await.unwrap();
+    let inventory = json!({ "protocolFeatures": [], "workerHost": { "enabled": false } });
+    let error = node
+        .request("node.runnerInventory.update", inventory.clone())
+        .await
+        .unwrap_err();
+    let pending = gateway
+        .inspect(|snapshot| snapshot.pending_surfaces().to_vec())
+        .await
+        .unwrap();
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("openclaw nodes approve {}`", pending[0]))
+    );
+    let skills = node
+        .request("node.skills.update", json!({ "skills": [] }))
+        .await
+        .unwrap();
     assert_eq!(skills["skills"], json!([]));
 
     let invoke = json!({
@@ -188,9 +264,16 @@ async fn an_unapproved_surface_is_named_in_every_refusal() {
         "idempotencyKey": "k",
     });
     let refused = gateway.call("node.invoke", invoke).await.unwrap_err();
-    assert!(refused.to_string().contains("node pairing changed while invocation was active"));
+    assert!(
+        refused
+            .to_string()
+            .contains("node pairing changed while invocation was active")
+    );
 
-    gateway.call("node.pair.approve", json!({ "requestId": pending[0] })).await.unwrap();
+    gateway
+        .call("node.pair.approve", json!({ "requestId": pending[0] }))
+        .await
+        .unwrap();
     let resolved = node.event("node.pair.resolved").await;
     assert_eq!(
         (&resolved["decision"], &resolved["requestId"]),
@@ -201,19 +284,33 @@ async fn an_unapproved_surface_is_named_in_every_refusal() {
         updated,
         json!({ "ok": true, "event": "node.host.stats", "handled": true, "reason": "updated" })
     );
-    node.request("node.runnerInventory.update", inventory).await.unwrap();
+    node.request("node.runnerInventory.update", inventory)
+        .await
+        .unwrap();
 }
 
 #[actix::test]
 async fn the_older_release_approves_in_silence() {
-    let gateway =
-        start(GatewayOptions { release: Release::May, ..GatewayOptions::default() }).await;
+    let gateway = start(GatewayOptions {
+        release: Release::May,
+        ..GatewayOptions::default()
+    })
+    .await;
     let mut node = RawNode::admitted(&gateway.url(), &identity()).await;
     let stats = json!({ "event": "node.host.stats", "payloadJSON": "{}" });
-    assert_eq!(node.request("node.event", stats).await.unwrap(), json!({ "ok": true }));
+    assert_eq!(
+        node.request("node.event", stats).await.unwrap(),
+        json!({ "ok": true })
+    );
     let admitted = gateway.admit(DEADLINE).await.unwrap();
-    assert_eq!(admitted.commands, ["system.run", "system.run.prepare", "system.which"]);
-    let error = node.request("node.runnerInventory.update", json!({})).await.unwrap_err();
+    assert_eq!(
+        admitted.commands,
+        ["system.run", "system.run.prepare", "system.which"]
+    );
+    let error = node
+        .request("node.runnerInventory.update", json!({}))
+        .await
+        .unwrap_err();
     assert_eq!(error["message"], "unauthorized role: node");
     // Had an event been sent, it would stand before this one.
     let invoke = json!({
@@ -232,9 +329,13 @@ async fn the_older_release_approves_in_silence() {
 async fn a_changed_declaration_waits_while_its_approved_part_works() {
     let gateway = start(GatewayOptions::default()).await;
     let identity = identity();
-    let narrow = || Introduction { commands: json!(["system.which"]), ..Introduction::default() };
-    drop(RawNode::connect(&gateway.url(), &identity, narrow()).await);
+    let narrow = || Introduction {
+        commands: json!(["system.which"]),
+        ..Introduction::default()
+    };
+    let (first, _) = RawNode::connect(&gateway.url(), &identity, narrow()).await;
     gateway.admit(DEADLINE).await.unwrap();
+    drop(first);
     let mut node = RawNode::admitted(&gateway.url(), &identity).await;
     let listed = gateway.call("node.list", json!({})).await.unwrap()["nodes"][0].clone();
     assert_eq!(listed["approvalState"], "pending-reapproval");
@@ -250,9 +351,23 @@ async fn a_changed_declaration_waits_while_its_approved_part_works() {
         node.answer_invoke(json!({ "bins": {} }))
     );
     answer.unwrap();
-    let refused = gateway.call("node.invoke", invoke("system.run")).await.unwrap_err();
-    assert!(refused.to_string().contains("does not support \"system.run\""), "{refused}");
+    let refused = gateway
+        .call("node.invoke", invoke("system.run"))
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("does not support \"system.run\""),
+        "{refused}"
+    );
     let request_id = listed["pendingRequestId"].clone();
-    gateway.call("node.pair.reject", json!({ "requestId": request_id })).await.unwrap();
-    assert_eq!(node.event("node.pair.resolved").await["decision"], "rejected");
+    gateway
+        .call("node.pair.reject", json!({ "requestId": request_id }))
+        .await
+        .unwrap();
+    assert_eq!(
+        node.event("node.pair.resolved").await["decision"],
+        "rejected"
+    );
 }

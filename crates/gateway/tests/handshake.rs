@@ -18,14 +18,26 @@ fn identity() -> DeviceIdentity {
 }
 
 fn of(release: Release) -> GatewayOptions {
-    GatewayOptions { release, ..GatewayOptions::default() }
+    GatewayOptions {
+        release,
+        ..GatewayOptions::default()
+    }
 }
 
-async fn answer(options: GatewayOptions, introduction: Introduction) -> (Result<Value, Value>, Closed) {
+async fn answer(
+    options: GatewayOptions,
+    introduction: Introduction,
+) -> (Result<Value, Value>, Closed) {
     let gateway = start(options).await;
     let (mut node, answer) = RawNode::connect(&gateway.url(), &identity(), introduction).await;
     if answer.is_ok() {
-        return (answer, Closed { code: None, reason: String::new() });
+        return (
+            answer,
+            Closed {
+                code: None,
+                reason: String::new(),
+            },
+        );
     }
     let closed = node.closed().await;
     (answer, closed)
@@ -34,10 +46,16 @@ async fn answer(options: GatewayOptions, introduction: Introduction) -> (Result<
 #[actix::test]
 async fn a_challenge_opens_every_connection() {
     let gateway = start(of(Release::September)).await;
-    let challenge = RawNode::dial(&gateway.url(), &[]).await.event("connect.challenge").await;
+    let challenge = RawNode::dial(&gateway.url(), &[])
+        .await
+        .event("connect.challenge")
+        .await;
     assert_eq!(challenge["capabilities"], json!(["model-catalog-snapshot"]));
     let gateway = start(of(Release::May)).await;
-    let challenge = RawNode::dial(&gateway.url(), &[]).await.event("connect.challenge").await;
+    let challenge = RawNode::dial(&gateway.url(), &[])
+        .await
+        .event("connect.challenge")
+        .await;
     assert_eq!(challenge.get("capabilities"), None);
 }
 
@@ -118,18 +136,29 @@ async fn connect_params_are_validated_strictly() {
     ];
     for (edit, may, september) in cases {
         for (release, expected) in [(Release::May, may), (Release::September, september)] {
-            let introduction = Introduction { edit: *edit, ..Introduction::default() };
+            let introduction = Introduction {
+                edit: *edit,
+                ..Introduction::default()
+            };
             let (answer, closed) = answer(of(release), introduction).await;
             let expected = expected.map(|why| format!("invalid connect params: {why}"));
             let error = answer.err();
             assert_eq!(
-                error.as_ref().map(|error| error["message"].as_str().unwrap()),
+                error
+                    .as_ref()
+                    .map(|error| error["message"].as_str().unwrap()),
                 expected.as_deref()
             );
             if let (Some(error), Some(expected)) = (error, expected) {
                 assert_eq!(error["code"], "INVALID_REQUEST");
                 assert_eq!(error.get("details"), None);
-                assert_eq!(closed, Closed { code: Some(1008), reason: expected });
+                assert_eq!(
+                    closed,
+                    Closed {
+                        code: Some(1008),
+                        reason: expected
+                    }
+                );
             }
         }
     }
@@ -146,7 +175,13 @@ async fn an_empty_computer_use_trips_the_newer_release() {
     };
     let params = common::connect_params(&identity(), &introduction, &challenge);
     node.post("connect", params).await;
-    assert_eq!(node.closed().await, Closed { code: Some(1000), reason: String::new() });
+    assert_eq!(
+        node.closed().await,
+        Closed {
+            code: Some(1000),
+            reason: String::new()
+        }
+    );
 }
 
 #[actix::test]
@@ -160,9 +195,16 @@ async fn a_protocol_range_has_to_overlap() {
         (Release::September, (5, 5), Some(3)),
     ];
     for (release, protocol, refused) in cases {
-        let introduction = Introduction { protocol, ..Introduction::default() };
+        let introduction = Introduction {
+            protocol,
+            ..Introduction::default()
+        };
         let (answer, closed) = answer(of(release), introduction).await;
-        assert_eq!(answer.is_err(), refused.is_some(), "{release:?} {protocol:?}");
+        assert_eq!(
+            answer.is_err(),
+            refused.is_some(),
+            "{release:?} {protocol:?}"
+        );
         if let (Err(error), Some(probe)) = (answer, refused) {
             let details = json!({
                 "code": "PROTOCOL_MISMATCH", "clientMinProtocol": protocol.0,
@@ -170,7 +212,13 @@ async fn a_protocol_range_has_to_overlap() {
                 "minimumProbeProtocol": probe,
             });
             assert_eq!(error["details"], details);
-            assert_eq!(closed, Closed { code: Some(1002), reason: "protocol mismatch".to_owned() });
+            assert_eq!(
+                closed,
+                Closed {
+                    code: Some(1002),
+                    reason: "protocol mismatch".to_owned()
+                }
+            );
         }
     }
 }
@@ -232,7 +280,10 @@ async fn a_device_proof_is_checked_in_the_documented_order() {
         ),
     ];
     for (edit, code, reason, message) in cases {
-        let introduction = Introduction { edit: *edit, ..Introduction::default() };
+        let introduction = Introduction {
+            edit: *edit,
+            ..Introduction::default()
+        };
         let (answer, closed) = answer(of(Release::September), introduction).await;
         let error = answer.unwrap_err();
         let expected = json!({
@@ -240,7 +291,13 @@ async fn a_device_proof_is_checked_in_the_documented_order() {
             "details": { "code": code, "reason": reason },
         });
         assert_eq!(error, expected);
-        assert_eq!(closed, Closed { code: Some(1008), reason: (*message).to_owned() });
+        assert_eq!(
+            closed,
+            Closed {
+                code: Some(1008),
+                reason: (*message).to_owned()
+            }
+        );
     }
 }
 
@@ -260,7 +317,10 @@ async fn the_older_signature_payload_is_accepted_too() {
         challenge["nonce"].as_str().unwrap(),
     );
     params["device"]["signature"] = identity.sign(&payload).into();
-    assert_eq!(node.request("connect", params).await.unwrap()["type"], "hello-ok");
+    assert_eq!(
+        node.request("connect", params).await.unwrap()["type"],
+        "hello-ok"
+    );
 }
 
 fn token_mode() -> AuthMode {
@@ -277,33 +337,109 @@ async fn credentials_are_judged_as_the_gateway_is_configured() {
     let accepted = "";
     let cases: Vec<(Release, AuthMode, Value, &str)> = vec![
         (September, token_mode(), json!({ "token": "T" }), accepted),
-        (September, token_mode(), json!({ "token": "no" }), "AUTH_TOKEN_MISMATCH"),
+        (
+            September,
+            token_mode(),
+            json!({ "token": "no" }),
+            "AUTH_TOKEN_MISMATCH",
+        ),
         (September, token_mode(), Value::Null, "AUTH_TOKEN_MISSING"),
         (September, token_mode(), json!({}), "AUTH_TOKEN_MISSING"),
-        (September, token_mode(), json!({ "password": "no" }), "AUTH_TOKEN_MISMATCH"),
-        (September, token_mode(), json!({ "password": "T" }), accepted),
-        (May, token_mode(), json!({ "password": "no" }), "AUTH_TOKEN_MISSING"),
-        (May, token_mode(), json!({ "password": "T" }), "AUTH_TOKEN_MISSING"),
-        (September, password_mode(), json!({ "password": "P" }), accepted),
-        (September, password_mode(), json!({ "password": "no" }), "AUTH_PASSWORD_MISMATCH"),
-        (September, password_mode(), Value::Null, "AUTH_PASSWORD_MISSING"),
-        (September, password_mode(), json!({ "token": "no" }), "AUTH_PASSWORD_MISMATCH"),
-        (May, password_mode(), json!({ "token": "no" }), "AUTH_PASSWORD_MISSING"),
+        (
+            September,
+            token_mode(),
+            json!({ "password": "no" }),
+            "AUTH_TOKEN_MISMATCH",
+        ),
+        (
+            September,
+            token_mode(),
+            json!({ "password": "T" }),
+            accepted,
+        ),
+        (
+            May,
+            token_mode(),
+            json!({ "password": "no" }),
+            "AUTH_TOKEN_MISSING",
+        ),
+        (
+            May,
+            token_mode(),
+            json!({ "password": "T" }),
+            "AUTH_TOKEN_MISSING",
+        ),
+        (
+            September,
+            password_mode(),
+            json!({ "password": "P" }),
+            accepted,
+        ),
+        (
+            September,
+            password_mode(),
+            json!({ "password": "no" }),
+            "AUTH_PASSWORD_MISMATCH",
+        ),
+        (
+            September,
+            password_mode(),
+            Value::Null,
+            "AUTH_PASSWORD_MISSING",
+        ),
+        (
+            September,
+            password_mode(),
+            json!({ "token": "no" }),
+            "AUTH_PASSWORD_MISMATCH",
+        ),
+        (
+            May,
+            password_mode(),
+            json!({ "token": "no" }),
+            "AUTH_PASSWORD_MISSING",
+        ),
         (September, AuthMode::None, Value::Null, accepted),
-        (September, AuthMode::None, json!({ "token": "anything" }), accepted),
+        (
+            September,
+            AuthMode::None,
+            json!({ "token": "anything" }),
+            accepted,
+        ),
         (
             September,
             token_mode(),
             json!({ "token": "x", "deviceToken": "x" }),
             "AUTH_DEVICE_TOKEN_MISMATCH",
         ),
-        (September, token_mode(), json!({ "deviceToken": "x" }), "AUTH_DEVICE_TOKEN_MISMATCH"),
-        (September, token_mode(), json!({ "token": "T", "deviceToken": "x" }), accepted),
-        (September, token_mode(), json!({ "bootstrapToken": "x" }), "AUTH_BOOTSTRAP_TOKEN_INVALID"),
+        (
+            September,
+            token_mode(),
+            json!({ "deviceToken": "x" }),
+            "AUTH_DEVICE_TOKEN_MISMATCH",
+        ),
+        (
+            September,
+            token_mode(),
+            json!({ "token": "T", "deviceToken": "x" }),
+            accepted,
+        ),
+        (
+            September,
+            token_mode(),
+            json!({ "bootstrapToken": "x" }),
+            "AUTH_BOOTSTRAP_TOKEN_INVALID",
+        ),
     ];
     for (release, mode, auth, expected) in cases {
-        let options = GatewayOptions { auth: mode.clone(), ..of(release) };
-        let introduction = Introduction { auth: auth.clone(), ..Introduction::default() };
+        let options = GatewayOptions {
+            auth: mode.clone(),
+            ..of(release)
+        };
+        let introduction = Introduction {
+            auth: auth.clone(),
+            ..Introduction::default()
+        };
         let (answer, closed) = answer(options, introduction).await;
         let code = match &answer {
             Ok(_) => accepted,
@@ -321,13 +457,28 @@ async fn credentials_are_judged_as_the_gateway_is_configured() {
 async fn only_a_plain_shared_token_may_be_retried_with_a_device_token() {
     let cases = [
         (json!({ "token": "no" }), true, "retry_with_device_token"),
-        (json!({ "password": "no" }), false, "update_auth_credentials"),
-        (json!({ "token": "no", "deviceToken": "no" }), false, "update_auth_credentials"),
+        (
+            json!({ "password": "no" }),
+            false,
+            "update_auth_credentials",
+        ),
+        (
+            json!({ "token": "no", "deviceToken": "no" }),
+            false,
+            "update_auth_credentials",
+        ),
         (Value::Null, false, "update_auth_configuration"),
-        (json!({ "bootstrapToken": "no" }), false, "review_auth_configuration"),
+        (
+            json!({ "bootstrapToken": "no" }),
+            false,
+            "review_auth_configuration",
+        ),
     ];
     for (auth, can_retry, next_step) in cases {
-        let introduction = Introduction { auth: auth.clone(), ..Introduction::default() };
+        let introduction = Introduction {
+            auth: auth.clone(),
+            ..Introduction::default()
+        };
         let (answer, _) = answer(of(Release::September), introduction).await;
         let details = answer.unwrap_err()["details"].clone();
         assert_eq!(details["canRetryWithDeviceToken"], can_retry, "{auth}");
@@ -340,12 +491,19 @@ async fn a_node_needs_a_device_and_only_then_a_credential() {
     let without_device: fn(&mut Value) =
         |params| drop(params.as_object_mut().unwrap().remove("device"));
     let cases = [
-        (json!({ "token": openclaw_node_gateway::DEFAULT_TOKEN }), "DEVICE_IDENTITY_REQUIRED"),
+        (
+            json!({ "token": openclaw_node_gateway::DEFAULT_TOKEN }),
+            "DEVICE_IDENTITY_REQUIRED",
+        ),
         (Value::Null, "DEVICE_IDENTITY_REQUIRED"),
         (json!({ "token": "no" }), "AUTH_TOKEN_MISMATCH"),
     ];
     for (auth, expected) in cases {
-        let introduction = Introduction { auth, edit: without_device, ..Introduction::default() };
+        let introduction = Introduction {
+            auth,
+            edit: without_device,
+            ..Introduction::default()
+        };
         let (answer, _) = answer(of(Release::September), introduction).await;
         let error = answer.unwrap_err();
         assert_eq!(error["details"]["code"], expected);
@@ -363,20 +521,33 @@ async fn too_many_failures_lock_an_address_out() {
             exempt_loopback: false,
             ..RateLimit::default()
         };
-        let gateway = start(GatewayOptions { rate_limit, auth: password_mode(), ..of(release) }).await;
+        let gateway = start(GatewayOptions {
+            rate_limit,
+            auth: password_mode(),
+            ..of(release)
+        })
+        .await;
         let mut codes = Vec::new();
         for password in ["no", "no", "no", "no", "P"] {
             let auth = json!({ "password": password });
-            let introduction = Introduction { auth, ..Introduction::default() };
+            let introduction = Introduction {
+                auth,
+                ..Introduction::default()
+            };
             let (_, answer) = RawNode::connect(&gateway.url(), &identity(), introduction).await;
             codes.push(answer.unwrap_err());
         }
         let limited = codes.last().unwrap();
         assert_eq!(codes[2]["details"]["code"], "AUTH_PASSWORD_MISMATCH");
         assert_eq!(codes[3]["details"]["code"], "AUTH_RATE_LIMITED");
-        assert_eq!(limited["details"]["code"], "AUTH_RATE_LIMITED", "the right one too");
+        assert_eq!(
+            limited["details"]["code"], "AUTH_RATE_LIMITED",
+            "the right one too"
+        );
         assert_eq!(limited["details"]["recommendedNextStep"], "wait_then_retry");
-        let wait = limited.get("retryAfterMs").map(|wait| wait.as_u64().unwrap());
+        let wait = limited
+            .get("retryAfterMs")
+            .map(|wait| wait.as_u64().unwrap());
         match release {
             Release::May => assert_eq!(wait, None),
             Release::September => assert!(wait.is_some_and(|wait| (1..=300_000).contains(&wait))),
@@ -388,10 +559,15 @@ async fn too_many_failures_lock_an_address_out() {
 async fn loopback_is_not_locked_out_by_default() {
     let gateway = start(of(Release::September)).await;
     for _ in 0..12 {
-        let introduction =
-            Introduction { auth: json!({ "token": "no" }), ..Introduction::default() };
+        let introduction = Introduction {
+            auth: json!({ "token": "no" }),
+            ..Introduction::default()
+        };
         let (_, answer) = RawNode::connect(&gateway.url(), &identity(), introduction).await;
-        assert_eq!(answer.unwrap_err()["details"]["code"], "AUTH_TOKEN_MISMATCH");
+        assert_eq!(
+            answer.unwrap_err()["details"]["code"],
+            "AUTH_TOKEN_MISMATCH"
+        );
     }
 }
 
@@ -399,35 +575,59 @@ async fn loopback_is_not_locked_out_by_default() {
 async fn a_setup_code_belongs_to_the_first_device_that_uses_it() {
     for release in [Release::May, Release::September] {
         let gateway = start(of(release)).await;
-        let secret = gateway.mint_bootstrap_token(BootstrapProfile::Node).await.unwrap();
+        let secret = gateway
+            .mint_bootstrap_token(BootstrapProfile::Node)
+            .await
+            .unwrap();
         let auth = json!({ "bootstrapToken": secret.expose_secret() });
-        let introduction =
-            || Introduction { auth: auth.clone(), ..Introduction::default() };
+        let introduction = || Introduction {
+            auth: auth.clone(),
+            ..Introduction::default()
+        };
         let owner = identity();
         let (_, first) = RawNode::connect(&gateway.url(), &owner, introduction()).await;
         let token = first.unwrap()["auth"]["deviceToken"].clone();
         let (_, other) = RawNode::connect(&gateway.url(), &identity(), introduction()).await;
-        assert_eq!(other.unwrap_err()["details"]["code"], "AUTH_BOOTSTRAP_TOKEN_INVALID");
+        assert_eq!(
+            other.unwrap_err()["details"]["code"],
+            "AUTH_BOOTSTRAP_TOKEN_INVALID"
+        );
         let (_, again) = RawNode::connect(&gateway.url(), &owner, introduction()).await;
         assert_eq!(again.is_ok(), release == Release::September, "{release:?}");
         let auth = json!({ "token": token, "deviceToken": token });
-        let with_token = Introduction { auth, ..Introduction::default() };
+        let with_token = Introduction {
+            auth,
+            ..Introduction::default()
+        };
         let (_, hello) = RawNode::connect(&gateway.url(), &owner, with_token).await;
-        assert_eq!(hello.unwrap()["auth"]["deviceToken"], token, "it stays the same");
+        assert_eq!(
+            hello.unwrap()["auth"]["deviceToken"],
+            token,
+            "it stays the same"
+        );
     }
 }
 
 #[actix::test]
 async fn a_mobile_setup_code_makes_a_node_wait_and_retry() {
     let gateway = start(of(Release::September)).await;
-    let secret = gateway.mint_bootstrap_token(BootstrapProfile::Mobile).await.unwrap();
+    let secret = gateway
+        .mint_bootstrap_token(BootstrapProfile::Mobile)
+        .await
+        .unwrap();
     let auth = json!({ "bootstrapToken": secret.expose_secret() });
     let owner = identity();
-    let introduction = || Introduction { auth: auth.clone(), ..Introduction::default() };
+    let introduction = || Introduction {
+        auth: auth.clone(),
+        ..Introduction::default()
+    };
     let (_, answer) = RawNode::connect(&gateway.url(), &owner, introduction()).await;
     let details = answer.unwrap_err()["details"].clone();
     assert_eq!(details["recommendedNextStep"], "wait_then_retry");
-    assert_eq!((&details["retryable"], &details["pauseReconnect"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&details["retryable"], &details["pauseReconnect"]),
+        (&true.into(), &false.into())
+    );
     let approve = json!({ "requestId": details["requestId"] });
     gateway.call("device.pair.approve", approve).await.unwrap();
     let (_, answer) = RawNode::connect(&gateway.url(), &owner, introduction()).await;
@@ -439,32 +639,65 @@ async fn what_is_no_handshake_ends_the_connection() {
     let gateway = start(of(Release::September)).await;
     let mut node = RawNode::dial(&gateway.url(), &[]).await;
     let error = node.request("health", json!({})).await.unwrap_err();
-    assert_eq!(error["message"], "invalid handshake: first request must be connect");
+    assert_eq!(
+        error["message"],
+        "invalid handshake: first request must be connect"
+    );
     assert_eq!(node.closed().await.code, Some(1008));
 
     let mut node = RawNode::dial(&gateway.url(), &[]).await;
     node.send_text("garbage").await;
-    assert_eq!(node.closed().await, Closed { code: Some(1000), reason: String::new() });
+    assert_eq!(
+        node.closed().await,
+        Closed {
+            code: Some(1000),
+            reason: String::new()
+        }
+    );
 
     let mut node = RawNode::dial(&gateway.url(), &[]).await;
     node.send_text(&"x".repeat(64 * 1024 + 1)).await;
-    assert_eq!(node.closed().await, Closed { code: Some(1009), reason: String::new() });
+    assert_eq!(
+        node.closed().await,
+        Closed {
+            code: Some(1009),
+            reason: String::new()
+        }
+    );
 }
 
 #[actix::test]
 async fn a_silent_peer_is_closed_after_the_handshake_deadline() {
-    let timing = Timing { handshake: Duration::from_millis(50), ..Timing::default() };
-    let gateway = start(GatewayOptions { timing, ..of(Release::September) }).await;
+    let timing = Timing {
+        handshake: Duration::from_millis(50),
+        ..Timing::default()
+    };
+    let gateway = start(GatewayOptions {
+        timing,
+        ..of(Release::September)
+    })
+    .await;
     let mut node = RawNode::dial(&gateway.url(), &[]).await;
-    assert_eq!(node.closed().await, Closed { code: Some(1000), reason: String::new() });
+    assert_eq!(
+        node.closed().await,
+        Closed {
+            code: Some(1000),
+            reason: String::new()
+        }
+    );
 }
 
 #[actix::test]
 async fn an_origin_header_is_refused() {
-    let introduction =
-        Introduction { headers: vec![("Origin", "https://evil.example")], ..Introduction::default() };
+    let introduction = Introduction {
+        headers: vec![("Origin", "https://evil.example")],
+        ..Introduction::default()
+    };
     let (answer, closed) = answer(of(Release::September), introduction).await;
-    assert_eq!(answer.unwrap_err()["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
+    assert_eq!(
+        answer.unwrap_err()["details"]["code"],
+        "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+    );
     assert_eq!(closed.code, Some(1008));
 }
 
@@ -477,9 +710,18 @@ async fn forwarding_headers_are_refused_or_make_a_peer_remote() {
         .header("X-Forwarded-For", "203.0.113.7")
         .connect()
         .await;
-    assert!(refused.err().unwrap().to_string().contains("response status"));
+    assert!(
+        refused
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("response status")
+    );
 
-    let introduction = Introduction { headers: headers(), ..Introduction::default() };
+    let introduction = Introduction {
+        headers: headers(),
+        ..Introduction::default()
+    };
     let (answer, _) = answer(of(Release::May), introduction).await;
     let error = answer.unwrap_err();
     assert_eq!(error["details"]["reason"], "not-paired");
@@ -493,7 +735,11 @@ async fn a_trusted_network_is_paired_silently() {
             auto_approve_local: false,
             auto_approve_cidrs: vec![network.parse().unwrap()],
         };
-        let options = GatewayOptions { pairing, trust_proxy: true, ..of(Release::September) };
+        let options = GatewayOptions {
+            pairing,
+            trust_proxy: true,
+            ..of(Release::September)
+        };
         let introduction = Introduction {
             headers: vec![("X-Forwarded-For", "203.0.113.7")],
             ..Introduction::default()
@@ -507,9 +753,13 @@ async fn a_trusted_network_is_paired_silently() {
 async fn a_starting_gateway_asks_for_patience() {
     let gateway = start(of(Release::September)).await;
     let known = identity();
-    drop(RawNode::admitted(&gateway.url(), &known).await);
+    let approved = RawNode::admitted(&gateway.url(), &known).await;
     gateway.admit(DEADLINE).await.unwrap();
-    let faults = Faults { starting: true, ..Faults::default() };
+    drop(approved);
+    let faults = Faults {
+        starting: true,
+        ..Faults::default()
+    };
     gateway.set_faults(faults).await.unwrap();
     let (mut node, answer) =
         RawNode::connect(&gateway.url(), &identity(), Introduction::default()).await;
@@ -518,7 +768,10 @@ async fn a_starting_gateway_asks_for_patience() {
         "retryable": true, "retryAfterMs": 500, "details": { "reason": "startup-sidecars" },
     });
     assert_eq!(answer.unwrap_err(), expected);
-    let closed = Closed { code: Some(1013), reason: "gateway starting".to_owned() };
+    let closed = Closed {
+        code: Some(1013),
+        reason: "gateway starting".to_owned(),
+    };
     assert_eq!(node.closed().await, closed);
     RawNode::admitted(&gateway.url(), &known).await;
 }
@@ -538,7 +791,10 @@ async fn hello_has_the_shape_of_its_release() {
         assert_eq!(hello["policy"]["maxPayload"], 26_214_400);
         let methods = hello["features"]["methods"].as_array().unwrap();
         let september = release == Release::September;
-        assert_eq!(methods.contains(&"node.runnerInventory.update".into()), september);
+        assert_eq!(
+            methods.contains(&"node.runnerInventory.update".into()),
+            september
+        );
         assert_eq!(hello["features"].get("capabilities").is_some(), september);
         assert_eq!(hello["auth"].get("method").is_some(), september);
     }
@@ -560,8 +816,14 @@ async fn everything_a_node_sends_is_recorded() {
         .await
         .unwrap();
     assert_eq!(unreadable, "not json");
-    let connect = gateway.inspect(|snapshot| snapshot.connects().next().cloned()).await.unwrap();
-    assert_eq!(connect.unwrap()["device"]["id"], identity.device_id().as_str());
+    let connect = gateway
+        .inspect(|snapshot| snapshot.connects().next().cloned())
+        .await
+        .unwrap();
+    assert_eq!(
+        connect.unwrap()["device"]["id"],
+        identity.device_id().as_str()
+    );
     let error = gateway
         .wait_for(Duration::from_millis(20), |_| None::<()>)
         .await

@@ -351,7 +351,11 @@ mod tests {
             ("bash -es ./x.sh", None),
             ("bash -C ./x.sh", None),
         ] {
-            assert_eq!(sole_script_position(Shell::Posix, &words(line)), position, "{line}");
+            assert_eq!(
+                sole_script_position(Shell::Posix, &words(line)),
+                position,
+                "{line}"
+            );
         }
         for (line, expected) in [
             ("bash --rcfile rc ./x.sh", true),
