@@ -26,6 +26,8 @@ use protocol::frame::MAX_FRAME_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::tls::{self, TlsError};
+
 /// How long unacknowledged data may be in flight before the kernel declares the peer dead. Below
 /// the watchdog's two ticks, so that a dead network is noticed even while we are sending.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,7 +54,10 @@ pub(crate) enum DialError {
     /// The host answered HTTP, but not with an upgrade.
     #[error("gateway rejected websocket upgrade (HTTP {0})")]
     Rejected(u16),
-    /// Anything before or within the upgrade.
+    /// TLS was refused, by either side.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Anything else before or within the upgrade.
     #[error("{0}")]
     Failed(String),
 }
@@ -61,7 +66,8 @@ impl From<WsClientError> for DialError {
     fn from(error: WsClientError) -> Self {
         match error {
             WsClientError::InvalidResponseStatus(status) => Self::Rejected(status.as_u16()),
-            other => Self::Failed(other.to_string()),
+            other => tls::handshake_failure(&other)
+                .map_or_else(|| Self::Failed(other.to_string()), Self::Tls),
         }
     }
 }
@@ -74,29 +80,7 @@ impl From<WsClientError> for DialError {
 pub(crate) async fn dial(
     endpoint: &PlannedEndpoint,
 ) -> Result<(Outbound, Writer, Messages), DialError> {
-    let host = endpoint.host().to_owned();
-    let port = endpoint.port();
-    let connect = actix_service::fn_service(move |request: ConnectInfo<Uri>| {
-        let host = host.clone();
-        async move {
-            let stream = open_tcp(&host, port).await?;
-            Ok::<_, ConnectError>(TcpConnection::new(request.request().clone(), stream))
-        }
-    });
-    let client = awc::Client::builder()
-        .no_default_headers()
-        .connector(
-            awc::Connector::new()
-                .connector(connect)
-                .timeout(UPGRADE_DEADLINE)
-                .handshake_timeout(UPGRADE_DEADLINE),
-        )
-        .finish();
-    let upgrade = client
-        .ws(endpoint.url())
-        .max_frame_size(MAX_FRAME_BYTES)
-        .connect();
-    let (_, socket) = timeout(UPGRADE_DEADLINE, upgrade)
+    let socket = timeout(UPGRADE_DEADLINE, upgrade(endpoint))
         .await
         .map_err(|_| DialError::Deadline)??;
     let (sink, stream) = socket.split();
@@ -118,6 +102,36 @@ pub(crate) async fn dial(
             ended: false,
         },
     ))
+}
+
+async fn upgrade(endpoint: &PlannedEndpoint) -> Result<Socket, DialError> {
+    let host = endpoint.host().to_owned();
+    let port = endpoint.port();
+    let connect = actix_service::fn_service(move |request: ConnectInfo<Uri>| {
+        let host = host.clone();
+        async move {
+            let stream = open_tcp(&host, port).await?;
+            let uri = tls::handshake_uri(request.request());
+            Ok::<_, ConnectError>(TcpConnection::new(uri, stream))
+        }
+    });
+    let mut connector = awc::Connector::new()
+        .connector(connect)
+        .timeout(UPGRADE_DEADLINE)
+        .handshake_timeout(UPGRADE_DEADLINE);
+    if endpoint.tls() {
+        connector = connector.rustls_0_23(tls::client_config(endpoint).await?);
+    }
+    let client = awc::Client::builder()
+        .no_default_headers()
+        .connector(connector)
+        .finish();
+    let (_, socket) = client
+        .ws(endpoint.url())
+        .max_frame_size(MAX_FRAME_BYTES)
+        .connect()
+        .await?;
+    Ok(socket)
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {

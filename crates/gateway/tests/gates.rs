@@ -238,7 +238,7 @@ async fn an_unapproved_surface_is_named_in_every_refusal() {
         node.request("node.event", stats.clone()).await.unwrap_err(),
         changed
     );
-    let inventory = json!({ "protocolFeatures": [], "workerHost": { "enabled": false } });
+    let inventory = json!({ "protocolFeatures": [] });
     let error = node
         .request("node.runnerInventory.update", inventory.clone())
         .await

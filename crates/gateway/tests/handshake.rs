@@ -792,7 +792,7 @@ async fn hello_has_the_shape_of_its_release() {
         let methods = hello["features"]["methods"].as_array().unwrap();
         let september = release == Release::September;
         assert_eq!(
-            methods.contains(&"node.runnerInventory.update".into()),
+            methods.contains(&"node.invoke.progress".into()),
             september
         );
         assert_eq!(hello["features"].get("capabilities").is_some(), september);

@@ -124,7 +124,12 @@ impl Hello {
             connection_id: raw.server.conn_id,
             tick_interval,
             device_token: raw.auth.device_token.filter(|_| for_node),
-            release: if raw.features.methods.iter().any(|name| name == RELEASE_MARKER) {
+            release: if raw
+                .features
+                .methods
+                .iter()
+                .any(|name| name == RELEASE_MARKER)
+            {
                 GatewayRelease::Current
             } else {
                 GatewayRelease::Early
