@@ -275,7 +275,11 @@ impl Approval {
             return deny(asker, &request, denial);
         }
         if request.approval.kind() == PlanApproval::Explicit(Grant::Always) {
-            return self.grant_always(asker.clone(), request, clearance, ctx);
+            let asker = asker.clone();
+            self.deciding.insert(asker.id.clone(), asker.generation);
+            return self.when_idle(ctx, move |actor, ctx| {
+                actor.grant_always(asker, request, clearance, &under, ctx);
+            });
         }
         self.start_run(asker, request, clearance, ctx);
     }
@@ -325,13 +329,16 @@ impl Approval {
         asker: Asker,
         request: RunRequest,
         clearance: Clearance,
+        under: &Arc<Stored>,
         ctx: &mut Context<Self>,
     ) {
-        let cwd = clearance.verified.cwd().map_or_else(
-            || self.node_cwd.to_string_lossy().into_owned(),
-            |cwd| cwd.to_string_lossy().into_owned(),
-        );
-        let coverage = Coverage::of(&clearance.analysis, &cwd);
+        if self.has_changed_since(under) {
+            self.deciding.remove(&asker.id);
+            let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
+            return deny(&asker, &request, denial);
+        }
+        let cwd = clearance.verified.cwd().unwrap_or(&self.node_cwd);
+        let coverage = Coverage::of(&clearance.analysis, &cwd.to_string_lossy());
         let mut document = self.stored.document().clone();
         let changed = document.record_allow_always(
             agent_key(request.agent_id.as_deref()),
@@ -340,36 +347,28 @@ impl Approval {
             clock::unix_ms(),
             &mut new_id,
         );
+        let start = move |actor: &mut Self, written: Result<(), WriteError>, ctx: &mut _| {
+            if actor.deciding.remove(&asker.id).is_none() {
+                return debug!(invoke = %asker.id, "no longer wanted; not run");
+            }
+            match written {
+                Ok(()) => actor.start_run(&asker, request, clearance, ctx),
+                Err(WriteError::Changed) => {
+                    let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
+                    deny(&asker, &request, denial);
+                }
+                Err(WriteError::Store(error)) => {
+                    error!(%error, "allow always cannot be stored");
+                    let reason = DenialReason::ApprovalStateWriteFailed;
+                    deny(&asker, &request, reason.into());
+                }
+            }
+        };
         if !changed {
-            return self.start_run(&asker, request, clearance, ctx);
+            return start(self, Ok(()), ctx);
         }
-        self.deciding.insert(asker.id.clone(), asker.generation);
         let text = document.canonical_text();
-        self.write(
-            text,
-            Stored::from(document),
-            ctx,
-            move |actor, written, ctx| {
-                if actor.deciding.remove(&asker.id).is_none() {
-                    return debug!(invoke = %asker.id, "no longer wanted; not run");
-                }
-                match written {
-                    Ok(()) => actor.start_run(&asker, request, clearance, ctx),
-                    Err(WriteError::Changed) => {
-                        let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-                        deny(&asker, &request, denial);
-                    }
-                    Err(WriteError::Store(error)) => {
-                        error!(%error, "allow always cannot be stored");
-                        deny(
-                            &asker,
-                            &request,
-                            DenialReason::ApprovalStateWriteFailed.into(),
-                        );
-                    }
-                }
-            },
-        );
+        self.write(text, Some(Stored::from(document)), ctx, start);
     }
 
     fn circumstances(&self) -> Circumstances<'_> {
@@ -451,27 +450,24 @@ impl Approval {
 
     fn on_set(&mut self, asker: Asker, params: Option<&str>, ctx: &mut Context<Self>) {
         match decode(params) {
-            Ok(Some(params)) => self.replace(asker, params, ctx),
+            // It must be compared with the document that a write in flight leaves behind.
+            Ok(Some(params)) => {
+                self.when_idle(ctx, move |actor, ctx| actor.replace(asker, &params, ctx));
+            }
             Ok(None) => asker.invalid(RequestError::ParamsRequired),
             Err(error) => asker.invalid(error),
         }
     }
 
-    fn replace(&mut self, asker: Asker, params: Value, ctx: &mut Context<Self>) {
-        if self.write_in_flight {
-            // It must be compared with the document that the write leaves behind.
-            self.deferred.push_back(Box::new(move |actor, ctx| {
-                actor.replace(asker, params, ctx)
-            }));
-            return;
-        }
-        let replacement = match self.stored.replace(&params, &self.config, &mut new_id) {
+    fn replace(&mut self, asker: Asker, params: &Value, ctx: &mut Context<Self>) {
+        let replacement = match self.stored.replace(params, &self.config, &mut new_id) {
             Ok(replacement) => replacement,
             Err(error) => return asker.invalid(error),
         };
+        let stored = Some(replacement.stored);
         self.write(
             replacement.text,
-            replacement.stored,
+            stored,
             ctx,
             move |actor, written, _| match written {
                 Ok(()) => {
@@ -485,35 +481,44 @@ impl Approval {
         );
     }
 
-    /// Replaces the document, on disk first, and then does what `after` says.
+    /// Does something to the document once no write is in flight: a change that was computed
+    /// before a write ended would undo what that write stored.
+    fn when_idle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        act: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        if self.write_in_flight {
+            self.deferred.push_back(Box::new(act));
+        } else {
+            act(self, ctx);
+        }
+    }
+
+    /// Writes the document's text, and then does what `after` says. `stored` becomes the document
+    /// that counts once it is on disk; `None` where that is the one in memory already. Only called
+    /// when no write is in flight.
     fn write(
         &mut self,
         text: SecretString,
-        stored: Stored,
+        stored: Option<Stored>,
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
     ) {
-        if self.write_in_flight {
-            self.deferred.push_back(Box::new(move |actor, ctx| {
-                actor.write(text, stored, ctx, after)
-            }));
-            return;
-        }
         self.write_in_flight = true;
-        let replace = ReplaceApprovals {
+        let expected = self.written.clone();
+        let replaced = self.store.send(ReplaceApprovals {
             text: text.clone(),
-            expected: self.written.clone(),
-        };
-        let replaced = self.store.send(replace);
+            expected,
+        });
         ctx.spawn(replaced.into_actor(self).map(move |replaced, actor, ctx| {
             actor.write_in_flight = false;
-            let written = match replaced
-                .map_err(StoreError::from)
-                .and_then(|replaced| replaced)
-            {
+            let written = match replaced.map_err(StoreError::from).flatten() {
                 Ok(Replacement::Done) => {
                     actor.written = Some(text);
-                    actor.stored = Arc::new(stored);
+                    if let Some(stored) = stored {
+                        actor.stored = Arc::new(stored);
+                    }
                     Ok(())
                 }
                 Ok(Replacement::Conflict { current }) => {
@@ -525,7 +530,9 @@ impl Approval {
                 Err(error) => Err(WriteError::Store(error)),
             };
             after(actor, written, ctx);
-            if let Some(next) = actor.deferred.pop_front() {
+            while !actor.write_in_flight
+                && let Some(next) = actor.deferred.pop_front()
+            {
                 next(actor, ctx);
             }
         }));
@@ -554,31 +561,23 @@ impl Approval {
         }
         self.stored = Arc::new(Stored::from(document));
         if !std::mem::replace(&mut self.usage_is_dirty, true) {
-            ctx.run_later(USAGE_BATCH, |actor, ctx| actor.write_usage(ctx, |_, _| {}));
+            ctx.run_later(USAGE_BATCH, |actor, ctx| {
+                actor.when_idle(ctx, |actor, ctx| actor.write_usage(ctx, || {}));
+            });
         }
     }
 
-    fn write_usage(
-        &mut self,
-        ctx: &mut Context<Self>,
-        after: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
-    ) {
+    fn write_usage(&mut self, ctx: &mut Context<Self>, after: impl FnOnce() + 'static) {
         if !std::mem::take(&mut self.usage_is_dirty) {
-            return after(self, ctx);
+            return after();
         }
-        let document = self.stored.document().clone();
-        let text = document.canonical_text();
-        self.write(
-            text,
-            Stored::from(document),
-            ctx,
-            move |actor, written, ctx| {
-                if let Err(error) = written {
-                    debug!(?error, "when rules were last used is not written");
-                }
-                after(actor, ctx);
-            },
-        );
+        let text = self.stored.document().canonical_text();
+        self.write(text, None, ctx, |_, written, _| {
+            if let Err(error) = written {
+                debug!(?error, "when rules were last used is not written");
+            }
+            after();
+        });
     }
 }
 
@@ -814,8 +813,10 @@ impl Handler<Shutdown> for Approval {
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         self.deciding.clear();
         let (written, usage_written) = tokio::sync::oneshot::channel();
-        self.write_usage(ctx, move |_, _| {
-            written.send(()).ok();
+        self.when_idle(ctx, move |actor, ctx| {
+            actor.write_usage(ctx, move || {
+                written.send(()).ok();
+            });
         });
         let stopped = self.exec.send(StopAll);
         Box::pin(async move {
