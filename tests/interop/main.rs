@@ -23,6 +23,7 @@ mod process;
 mod scripted_model;
 mod waiting;
 
+mod answers_during_pairing;
 mod approved_run;
 mod commands;
 mod first_connection;

@@ -106,6 +106,22 @@ impl Operator {
         node["nodeId"].as_str().unwrap().to_owned()
     }
 
+    /// Calls a method that asks a node. A gateway cannot reach any node while it writes down that
+    /// another one was paired, and says so before it has sent anything.
+    async fn ask_node(&self, method: &str, params: Value) -> Result<Value, OperatorError> {
+        eventually(
+            "the gateway reaches its nodes",
+            PATIENCE,
+            async || match self.call(method, params.clone()).await {
+                Err(error) if error.message.contains("state unavailable before dispatch") => {
+                    Err(error)
+                }
+                answer => Ok(answer),
+            },
+        )
+        .await
+    }
+
     /// Lets a node do something and returns the payload of its answer.
     pub(crate) async fn invoke(
         &self,
@@ -119,15 +135,14 @@ impl Operator {
             "params": params,
             "idempotencyKey": unique("invoke"),
         });
-        let mut answer = self.call("node.invoke", invoke).await?;
+        let mut answer = self.ask_node("node.invoke", invoke).await?;
         Ok(answer["payload"].take())
     }
 
     /// The node's approvals document with its path and hash.
     pub(crate) async fn approvals(&self, node_id: &str) -> Value {
-        self.call("exec.approvals.node.get", json!({ "nodeId": node_id }))
-            .await
-            .unwrap()
+        let get = json!({ "nodeId": node_id });
+        self.ask_node("exec.approvals.node.get", get).await.unwrap()
     }
 
     /// Replaces the node's approvals document.
@@ -138,7 +153,7 @@ impl Operator {
         base_hash: &Value,
     ) -> Result<Value, OperatorError> {
         let set = json!({ "nodeId": node_id, "file": file, "baseHash": base_hash });
-        self.call("exec.approvals.node.set", set).await
+        self.ask_node("exec.approvals.node.set", set).await
     }
 }
 
