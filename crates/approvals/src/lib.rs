@@ -24,6 +24,7 @@ mod members;
 mod normal_form;
 pub mod plan;
 pub mod policy;
+pub mod shell;
 pub mod snapshot;
 pub mod usage;
 pub mod wrapper;
