@@ -27,7 +27,6 @@
 //! [`Segment::after_directory_change`] is set, relative paths do not count from the directory that
 //! the request names.
 
-pub mod carrier;
 mod lexer;
 mod operands;
 mod parser;

@@ -44,7 +44,7 @@ pub(super) fn classify(
     if let Some(executable) = command.words.first() {
         let name = command.argv.first().map_or("", String::as_str);
         require_plain_executable(name, executable, dialect)?;
-        require_same_keyword(&command, source)?;
+        require_same_keyword(&command, joint, source)?;
     }
     let class = if command.assignments.is_empty() {
         class_of(&command, &plan, dialect, context)?
@@ -97,9 +97,13 @@ fn require_plain_executable(name: &str, word: &Word, dialect: Dialect) -> Result
     Ok(())
 }
 
-/// `time` is a keyword to some shells, which take other options than the program and judge the word
-/// behind it as the start of a command.
-fn require_same_keyword(command: &SimpleCommand, source: &str) -> Result<(), Refusal> {
+/// `time` is a keyword to some shells, which take other options than the program, judge the word
+/// behind it as the start of a command, and want it at the start of a pipeline.
+fn require_same_keyword(
+    command: &SimpleCommand,
+    joint: Joint,
+    source: &str,
+) -> Result<(), Refusal> {
     let Some(keyword) = command.words.first() else {
         return Ok(());
     };
@@ -108,13 +112,17 @@ fn require_same_keyword(command: &SimpleCommand, source: &str) -> Result<(), Ref
     {
         return Ok(());
     }
+    let refuse = || Err(refusal(Reason::Unportable, keyword.span.start));
+    if matches!(joint, Joint::Pipe | Joint::PipeBoth) {
+        return refuse();
+    }
     let mut position = 1;
     if command.argv.get(position).is_some_and(|word| word == "-p") {
         position += 1;
     }
     match (command.argv.get(position), command.words.get(position)) {
         (Some(name), Some(word)) => require_plain_executable(name, word, Dialect::Posix),
-        _ => Err(refusal(Reason::Unportable, keyword.span.start)),
+        _ => refuse(),
     }
 }
 
