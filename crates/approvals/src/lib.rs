@@ -12,6 +12,7 @@
 
 mod agent;
 pub mod allowlist;
+pub mod analysis;
 mod arg_pattern;
 pub mod command;
 pub mod decision;
@@ -19,12 +20,17 @@ pub mod digest;
 pub mod document;
 mod exec_config;
 mod glob;
+pub mod inline_eval;
 pub mod lexical;
 mod members;
 mod normal_form;
 pub mod plan;
 pub mod policy;
+pub mod rules;
+pub mod safe_bins;
 pub mod shell;
+pub mod skills;
 pub mod snapshot;
+mod suppressions;
 pub mod usage;
 pub mod wrapper;

@@ -140,6 +140,15 @@ impl<'a> InnerArgv<'a> {
         }
     }
 
+    /// The command behind `command`, `builtin` or `exec`.
+    #[must_use]
+    pub fn behind_carrier(&self) -> Option<Self> {
+        match carrier(self.words()) {
+            Seen::Around(start) => Some(self.enter(&Inner::At(start))),
+            Seen::Absent | Seen::Opaque => None,
+        }
+    }
+
     /// The applet and its arguments behind busybox or toybox, where the applet is a known shell.
     #[must_use]
     pub fn behind_multiplexer(&self) -> Option<Self> {
