@@ -310,3 +310,6 @@ pub enum Reason {
 pub fn analyse(payload: &str, dialect: Dialect) -> Result<Script, Refusal> {
     parser::parse(payload, dialect, parser::Context::OUTERMOST)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,25 +82,47 @@ fn printf_evaluates(operands: &[String], words: &[Word], dialect: Dialect) -> bo
     if !word.is_literal() || (options == 0 && format.starts_with('-')) {
         return true;
     }
-    let evaluates = dialect != Dialect::Bash && has_numeric_conversion(format);
-    let values = operands.iter().zip(words).skip(options + 1);
-    evaluates
-        && values
-            .into_iter()
-            .any(|(value, word)| !word.is_literal() || !is_number(value))
+    if dialect == Dialect::Bash {
+        return false;
+    }
+    let numeric = numeric_conversions(format);
+    let is_safe = |position: usize| match numeric.get(position % numeric.len().max(1)) {
+        Some(true) => {
+            let value = operands.get(options + 1 + position);
+            let word = words.get(options + 1 + position);
+            value.is_some_and(|value| is_number(value)) && word.is_some_and(Word::is_literal)
+        }
+        Some(false) | None => true,
+    };
+    // A word that a shell makes several of shifts those behind it.
+    let values = operands.len() - options - 1;
+    let shifts = words
+        .iter()
+        .skip(options + 1)
+        .any(|word| !word.is_literal());
+    (shifts && numeric.contains(&true)) || !(0..values).all(is_safe)
 }
 
-fn has_numeric_conversion(format: &str) -> bool {
+/// For each value that the format takes in turn, whether it is read as a number.
+fn numeric_conversions(format: &str) -> Vec<bool> {
+    let mut conversions = Vec::new();
+    // An escaped `%`, and a width that is a value too, are not told apart.
+    let is_obscure = format.contains('*') || format.contains("\\x") || format.contains("\\0");
     let mut rest = format;
     while let Some((_, conversion)) = rest.split_once('%') {
         let letter =
             conversion.trim_start_matches(|letter: char| "#0- +.123456789".contains(letter));
-        if !letter.starts_with(['s', 'b', 'c', '%']) {
-            return true;
+        if !letter.starts_with('%') {
+            conversions.push(is_obscure || !letter.starts_with(['s', 'b', 'c']));
         }
-        rest = letter.get(1..).unwrap_or_default();
+        let mut letters = letter.chars();
+        letters.next();
+        rest = letters.as_str();
     }
-    false
+    if is_obscure && conversions.is_empty() {
+        conversions.push(true);
+    }
+    conversions
 }
 
 fn is_number(text: &str) -> bool {

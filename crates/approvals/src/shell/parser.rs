@@ -54,7 +54,7 @@ pub(super) fn parse(
     let mut segments = Vec::new();
     let mut joint = Joint::First;
     loop {
-        let (command, end) = read_command(&mut lexer, source)?;
+        let (command, end) = read_command(&mut lexer, source, dialect)?;
         let is_empty = command.is_empty();
         if !is_empty {
             let segment = segment::classify(command, joint, source, dialect, context)?;
@@ -92,7 +92,11 @@ pub(super) fn parse(
 }
 
 /// Reads one simple command and the operator, or the end, behind it.
-fn read_command(lexer: &mut Lexer<'_>, source: &str) -> Result<(SimpleCommand, Token), Refusal> {
+fn read_command(
+    lexer: &mut Lexer<'_>,
+    source: &str,
+    dialect: Dialect,
+) -> Result<(SimpleCommand, Token), Refusal> {
     let mut command = SimpleCommand::default();
     let mut redirected = false;
     let mut redirected_both = false;
@@ -107,7 +111,7 @@ fn read_command(lexer: &mut Lexer<'_>, source: &str) -> Result<(SimpleCommand, T
                     command.expansion = command.expansion.or(word.expansion);
                     command.assignments.push(word.span);
                 } else {
-                    command.push(word);
+                    command.push(word, dialect)?;
                 }
             }
             Token::Redirection(Redirection::One) => redirected = true,
@@ -133,15 +137,21 @@ impl SimpleCommand {
         self.words.is_empty() && self.assignments.is_empty()
     }
 
-    fn push(&mut self, word: RawWord) {
+    fn push(&mut self, word: RawWord, dialect: Dialect) -> Result<(), Refusal> {
         self.expansion = self.expansion.or(word.expansion);
-        self.argv.push(word.value);
-        self.words.push(Word {
+        let value = word.value;
+        let word = Word {
             span: word.span,
             glob: word.glob,
             tilde: word.tilde,
             brace: word.brace,
             expansion: word.expansion.is_some(),
-        });
+        };
+        if self.words.is_empty() {
+            segment::require_plain_executable(&value, &word, dialect)?;
+        }
+        self.argv.push(value);
+        self.words.push(word);
+        Ok(())
     }
 }

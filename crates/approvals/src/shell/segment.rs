@@ -41,11 +41,7 @@ pub(super) fn classify(
     context: Context,
 ) -> Result<Segment, Refusal> {
     let plan = TrustPlan::of(&command.argv);
-    if let Some(executable) = command.words.first() {
-        let name = command.argv.first().map_or("", String::as_str);
-        require_plain_executable(name, executable, dialect)?;
-        require_same_keyword(&command, joint, source)?;
-    }
+    require_same_keyword(&command, joint, source)?;
     let class = if command.assignments.is_empty() {
         class_of(&command, &plan, dialect, context)?
     } else {
@@ -75,8 +71,15 @@ pub(super) fn changes_directory(segment: &Segment) -> bool {
     executable.is_some_and(|word| vocabulary::changes_directory(word))
 }
 
-/// The first word must be one that every shell takes for the name of a program or builtin.
-fn require_plain_executable(name: &str, word: &Word, dialect: Dialect) -> Result<(), Refusal> {
+/// Passes a word that every shell takes for the name of a program or builtin.
+///
+/// # Errors
+/// What else it may be.
+pub(super) fn require_plain_executable(
+    name: &str,
+    word: &Word,
+    dialect: Dialect,
+) -> Result<(), Refusal> {
     let refuse = |reason| Err(refusal(reason, word.span.start));
     if word.expansion {
         return refuse(Reason::DynamicExecutable);
@@ -104,12 +107,14 @@ fn require_same_keyword(
     joint: Joint,
     source: &str,
 ) -> Result<(), Refusal> {
+    let written = |position: usize| {
+        let word = command.words.get(position);
+        word.and_then(|word| source.get(word.span.clone()))
+    };
     let Some(keyword) = command.words.first() else {
         return Ok(());
     };
-    if command.argv.first().is_none_or(|name| name != "time")
-        || source.get(keyword.span.clone()) != Some("time")
-    {
+    if written(0) != Some("time") {
         return Ok(());
     }
     let refuse = || Err(refusal(Reason::Unportable, keyword.span.start));
@@ -117,13 +122,19 @@ fn require_same_keyword(
         return refuse();
     }
     let mut position = 1;
-    if command.argv.get(position).is_some_and(|word| word == "-p") {
+    if written(position) == Some("-p") {
         position += 1;
     }
-    match (command.argv.get(position), command.words.get(position)) {
-        (Some(name), Some(word)) => require_plain_executable(name, word, Dialect::Posix),
-        _ => refuse(),
+    let (Some(name), Some(word)) = (command.argv.get(position), command.words.get(position)) else {
+        return refuse();
+    };
+    // A redirection between them would end what belongs to the keyword.
+    let between = source.get(keyword.span.start..word.span.start);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"- \t".contains(&byte);
+    if name == "time" || !between.is_some_and(|between| between.bytes().all(is_plain)) {
+        return refuse();
     }
+    require_plain_executable(name, word, Dialect::Posix)
 }
 
 fn class_of(
@@ -297,24 +308,26 @@ fn payload_position(options: &[String]) -> Option<usize> {
     let mut position = 0;
     loop {
         let word = options.get(position)?;
-        if matches!(word.as_str(), "-o" | "+o") {
-            let name = options.get(position + 1)?;
-            if !LONG.contains(&name.as_str()) {
-                return None;
-            }
-            position += 2;
-            continue;
-        }
-        let letters = word
-            .strip_prefix('-')
-            .filter(|letters| !letters.is_empty())?;
-        if !letters
-            .chars()
-            .all(|letter| letter == 'c' || SHORT.contains(letter))
-        {
-            return None;
-        }
         position += 1;
+        let letters = match word.strip_prefix('-') {
+            Some(letters) if !letters.is_empty() => letters,
+            _ if word == "+o" => "o",
+            _ => return None,
+        };
+        for letter in letters.chars() {
+            match letter {
+                'c' => {}
+                'o' => {
+                    let name = options.get(position)?;
+                    if !LONG.contains(&name.as_str()) {
+                        return None;
+                    }
+                    position += 1;
+                }
+                _ if SHORT.contains(letter) => {}
+                _ => return None,
+            }
+        }
         if letters.contains('c') {
             return Some(position);
         }

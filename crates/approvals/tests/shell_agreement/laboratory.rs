@@ -17,6 +17,21 @@ pub(crate) const STUBS: [&str; 6] = ["alpha", "beta", "gamma", "x.y-z", "a_b", "
 /// Real programs that start the command in their arguments and pass its status on.
 pub(crate) const CARRIERS: [&str; 5] = ["env", "nice", "nohup", "time", "timeout"];
 
+/// How carriers are called so that they do.
+const CARRIERS_WITH_OPTIONS: [&str; 11] = [
+    "command",
+    "command --",
+    "env",
+    "env --",
+    "nice",
+    "nice -n 5",
+    "nohup",
+    "time",
+    "time -p",
+    "timeout -k1 5",
+    "timeout 5",
+];
+
 /// Shells inside shells.
 pub(crate) const SHELLS: [&str; 2] = ["sh", "bash"];
 
@@ -207,8 +222,7 @@ impl Simulation {
         if !carriers.all(|name| name == "command" || name == "exec" || CARRIERS.contains(&name)) {
             return None;
         }
-        self.is_exact &= segment.plan.wrappers.iter().all(|it| it.name != "exec");
-        // A shell that finds a carrier only as a builtin of another one has other words for it.
+        self.is_exact &= carriers_pass_on(segment);
         let words = segment.execution_argv();
         let (name, arguments) = words.split_first()?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -232,6 +246,17 @@ impl Simulation {
             _ => None,
         }
     }
+}
+
+/// Whether every carrier is known to start its command and to come back from it.
+fn carriers_pass_on(segment: &Segment) -> bool {
+    let plan = &segment.plan;
+    let starts: Vec<usize> = plan.wrappers.iter().map(|it| it.index).collect();
+    let ends = starts.iter().skip(1).chain([&plan.execution_index]);
+    starts.iter().zip(ends).all(|(&start, &end)| {
+        let words = segment.argv[start..end].join(" ");
+        CARRIERS_WITH_OPTIONS.contains(&words.as_str())
+    })
 }
 
 fn record(segment: &Segment) -> Record {
