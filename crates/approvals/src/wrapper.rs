@@ -33,11 +33,19 @@ pub fn executable_name(token: &str) -> String {
     } else {
         posix
     };
-    let lower = crate::command::trim(shorter).to_lowercase();
+    let shorter = crate::command::trim(shorter);
+    let is_lower = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if shorter.bytes().all(is_lower) {
+        return without_windows_suffix(shorter).to_owned();
+    }
+    without_windows_suffix(&shorter.to_lowercase()).to_owned()
+}
+
+fn without_windows_suffix(name: &str) -> &str {
     WINDOWS_SUFFIXES
         .iter()
-        .find_map(|suffix| lower.strip_suffix(suffix))
-        .map_or_else(|| lower.clone(), str::to_owned)
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name)
 }
 
 fn base_name<'a>(path: &'a str, separators: &[char]) -> &'a str {
