@@ -5,9 +5,11 @@
 //! stopped: until it is handed to exec it can still be dropped.
 
 mod clearance;
+mod current;
+mod skills;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +19,13 @@ use ::exec::prepare::{PreparePolicy, Prepared, prepare};
 use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunApproval, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
-use approvals::decision::DenialReason;
+use approvals::decision::{DenialReason, Match};
 use approvals::plan::{DirectoryIdentity, PlanRecord, PolicySnapshot, SystemRunPlan};
 use approvals::policy::{
-    Approval as PlanApproval, ExecConfig, Grant, agent_key, document_policy, resolve,
+    Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
 use approvals::snapshot::{SnapshotError, Stored, wants_resolved_defaults};
-use approvals::usage::{Coverage, RecordedUse};
+use approvals::usage::{Coverage, InlineCode, RecordedUse};
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
@@ -33,8 +35,10 @@ use state::{CwdIdentity, Plan, PlanDigest, PlanLookup, Replacement, StoredApprov
 use tracing::{debug, error, info, warn};
 
 use self::clearance::{Circumstances, Clearance, Denial, clear};
+use self::current::Current;
+use self::skills::Skills;
 use crate::clock;
-use crate::connection::InvokeAnswer;
+use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{
     CancelGeneration, CancelRun, Exec, RunLabel, StartRun, StopAll, Which, answer, to_json,
 };
@@ -42,6 +46,8 @@ use crate::store::{FindPlan, RememberPlan, ReplaceApprovals, Store, StoreError, 
 
 /// How long uses of rules are gathered before they are written (D11).
 const USAGE_BATCH: Duration = Duration::from_secs(2);
+/// Longest wait for the gateway to tell its skills; without an answer the last one counts.
+const SKILLS_DEADLINE: Duration = Duration::from_secs(3);
 /// Invokes that may wait for this actor; beyond it the gateway is told that the node is busy.
 const MAILBOX: usize = 4096;
 /// What events call the host (wire protocol §11.6).
@@ -67,6 +73,8 @@ pub(crate) struct Invoke {
     pub(crate) release: GatewayRelease,
     /// Who waits for the answer.
     pub(crate) reply: Recipient<InvokeAnswer>,
+    /// Who can ask the gateway.
+    pub(crate) gateway: Recipient<AskSkillBins>,
 }
 
 /// The gateway no longer waits for an invoke.
@@ -135,7 +143,7 @@ impl Asker {
 struct Decided {
     request: RunRequest,
     clearance: Result<Clearance, Denial>,
-    under: Arc<Stored>,
+    under: Arc<Current>,
 }
 
 type Deferred = Box<dyn FnOnce(&mut Approval, &mut Context<Approval>)>;
@@ -150,7 +158,11 @@ pub(crate) struct Approval {
     store: Addr<Store>,
     exec: Addr<Exec>,
     /// The document that counts, uses included that are not written yet.
-    stored: Arc<Stored>,
+    current: Arc<Current>,
+    /// What is known of the gateway's skills.
+    skills: Skills,
+    /// Runs that wait for the gateway to tell its skills, while it is asked.
+    waiting_for_skills: Option<Vec<Deferred>>,
     /// The text that the database holds.
     written: Option<SecretString>,
     /// Invokes that wait for the disk, with their connections; whatever is taken out of here is
@@ -172,6 +184,7 @@ impl Approval {
         if let Some(error) = stored.error() {
             error!(%error, "the approvals document is unreadable: nothing may run");
         }
+        let current = Current::of(stored, home(&options.environment));
         Self {
             location: format!("{}/{DOCUMENT_LOCATION}", options.state_dir.display()),
             config: Arc::new(options.config),
@@ -180,7 +193,9 @@ impl Approval {
             node_cwd: Arc::new(std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))),
             store: options.store,
             exec: options.exec,
-            stored: Arc::new(stored),
+            current: Arc::new(current),
+            skills: Skills::default(),
+            waiting_for_skills: None,
             written,
             deciding: HashMap::new(),
             usage_is_dirty: false,
@@ -196,6 +211,7 @@ impl Approval {
         asker: Asker,
         params: Option<&str>,
         release: GatewayRelease,
+        gateway: &Recipient<AskSkillBins>,
         ctx: &mut Context<Self>,
     ) {
         let missing_snapshot = match release {
@@ -206,20 +222,75 @@ impl Approval {
             Ok(request) => request,
             Err(error) => return asker.invalid(error),
         };
+        if !self.needs_skills(&request) || !self.skills.are_stale(clock::since_boot()) {
+            return self.decide_run(asker, request, ctx);
+        }
+        self.deciding.insert(asker.id.clone(), asker.generation);
+        let decide: Deferred = Box::new(move |actor, ctx| {
+            if actor.deciding.remove(&asker.id).is_none() {
+                return debug!(invoke = %asker.id, "no longer wanted; not run");
+            }
+            actor.decide_run(asker, request, ctx);
+        });
+        self.after_skills(decide, gateway, ctx);
+    }
+
+    /// Whether the outcome may depend on the gateway's skills.
+    fn needs_skills(&self, request: &RunRequest) -> bool {
+        let agent = request.agent_id.as_deref();
+        let approval = request.approval.kind();
+        let policy = resolve(&self.config, self.current.document(), agent, approval);
+        policy.auto_allow_skills.value && policy.security.value == Security::Allowlist
+    }
+
+    /// Does something once the gateway told its skills, or did not in time.
+    fn after_skills(
+        &mut self,
+        decide: Deferred,
+        gateway: &Recipient<AskSkillBins>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(waiting) = &mut self.waiting_for_skills {
+            if waiting.len() < MAILBOX {
+                return waiting.push(decide);
+            }
+            return decide(self, ctx);
+        }
+        self.waiting_for_skills = Some(vec![decide]);
+        let asked = tokio::time::timeout(SKILLS_DEADLINE, gateway.send(AskSkillBins));
+        ctx.spawn(asked.into_actor(self).map(|answer, actor, ctx| {
+            let names = match answer {
+                Ok(Ok(names)) => names,
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if names.is_none() {
+                debug!("the gateway did not tell its skills; the last answer counts");
+            }
+            let host = Host::new(&actor.environment, &actor.node_cwd);
+            let bins = names.map(|names| host.resolve_skills(&names));
+            actor.skills.learn(bins, clock::since_boot());
+            for decide in actor.waiting_for_skills.take().unwrap_or_default() {
+                decide(actor, ctx);
+            }
+        }));
+    }
+
+    fn decide_run(&mut self, asker: Asker, request: RunRequest, ctx: &mut Context<Self>) {
         if request.approval.plan().is_none() {
             // Nothing here waits for a disk write, and nothing large is read.
             let clearance = clear(&request, self.circumstances());
             let decided = Decided {
                 request,
                 clearance,
-                under: Arc::clone(&self.stored),
+                under: Arc::clone(&self.current),
             };
-            return self.finish_run(&asker, decided, ctx);
+            return self.finish_run(asker, decided, ctx);
         }
         self.deciding.insert(asker.id.clone(), asker.generation);
         let store = self.store.clone();
         let config = Arc::clone(&self.config);
-        let under = Arc::clone(&self.stored);
+        let under = Arc::clone(&self.current);
+        let skills = self.skills.bins().clone();
         let environment = self.environment.clone();
         let node_cwd = Arc::clone(&self.node_cwd);
         let decide = async move {
@@ -227,7 +298,8 @@ impl Approval {
             let decided = actix_rt::task::spawn_blocking(move || {
                 let circumstances = Circumstances {
                     config: &config,
-                    stored: &under,
+                    current: &under,
+                    skills: &skills,
                     environment: &environment,
                     node_cwd: &node_cwd,
                 };
@@ -252,7 +324,7 @@ impl Approval {
                     return debug!(invoke = %asker.id, "no longer wanted; not run");
                 }
                 match decided {
-                    Ok(decided) => actor.finish_run(&asker, decided, ctx),
+                    Ok(decided) => actor.finish_run(asker, decided, ctx),
                     Err(error) => asker.answer(Err(error)),
                 }
             },
@@ -260,7 +332,19 @@ impl Approval {
     }
 
     /// Carries a decision out: denies, or commits what the approval grants and starts the run.
-    fn finish_run(&mut self, asker: &Asker, decided: Decided, ctx: &mut Context<Self>) {
+    fn finish_run(&mut self, asker: Asker, decided: Decided, ctx: &mut Context<Self>) {
+        let grants = decided.request.approval.kind() == PlanApproval::Explicit(Grant::Always);
+        if grants && decided.clearance.is_ok() && self.write_in_flight {
+            // What it grants must be added to the document that the write leaves behind.
+            self.deciding.insert(asker.id.clone(), asker.generation);
+            self.deferred.push_back(Box::new(move |actor, ctx| {
+                if actor.deciding.remove(&asker.id).is_none() {
+                    return debug!(invoke = %asker.id, "no longer wanted; not run");
+                }
+                actor.finish_run(asker, decided, ctx);
+            }));
+            return;
+        }
         let Decided {
             request,
             clearance,
@@ -268,16 +352,16 @@ impl Approval {
         } = decided;
         let clearance = match clearance {
             Ok(clearance) => clearance,
-            Err(denial) => return deny(asker, &request, denial),
+            Err(denial) => return deny(&asker, &request, denial),
         };
         if self.has_changed_since(&under) {
             let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-            return deny(asker, &request, denial);
+            return deny(&asker, &request, denial);
         }
-        if request.approval.kind() == PlanApproval::Explicit(Grant::Always) {
-            return self.grant_always(asker.clone(), request, clearance, ctx);
+        if grants {
+            return self.grant_always(asker, request, clearance, ctx);
         }
-        self.start_run(asker, request, clearance, ctx);
+        self.start_run(&asker, request, clearance, ctx);
     }
 
     fn start_run(
@@ -331,10 +415,16 @@ impl Approval {
             || self.node_cwd.to_string_lossy().into_owned(),
             |cwd| cwd.to_string_lossy().into_owned(),
         );
-        let coverage = Coverage::of(&clearance.analysis, &cwd);
-        let mut document = self.stored.document().clone();
+        let agent = agent_key(request.agent_id.as_deref());
+        let inline_code = if self.config.strict_inline_eval(agent) {
+            InlineCode::Strict
+        } else {
+            InlineCode::Unchecked
+        };
+        let coverage = Coverage::of(&clearance.analysis, &cwd, inline_code);
+        let mut document = self.current.document().clone();
         let changed = document.record_allow_always(
-            agent_key(request.agent_id.as_deref()),
+            agent,
             &coverage,
             request.command.text(),
             clock::unix_ms(),
@@ -375,16 +465,17 @@ impl Approval {
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
             config: &self.config,
-            stored: &self.stored,
+            current: &self.current,
+            skills: self.skills.bins(),
             environment: &self.environment,
             node_cwd: &self.node_cwd,
         }
     }
 
     /// Whether the policy, not merely its use, is another one by now.
-    fn has_changed_since(&self, under: &Arc<Stored>) -> bool {
-        !Arc::ptr_eq(&self.stored, under)
-            && self.stored.revision(&self.config) != under.revision(&self.config)
+    fn has_changed_since(&self, under: &Arc<Current>) -> bool {
+        let revision = |current: &Current| current.stored().revision(&self.config);
+        !Arc::ptr_eq(&self.current, under) && revision(&self.current) != revision(under)
     }
 
     // --- system.run.prepare ---------------------------------------------------------------------
@@ -395,12 +486,12 @@ impl Approval {
             Err(error) => return asker.invalid(error),
         };
         let agent = request.agent_id.as_deref();
-        let document = self.stored.document();
+        let document = self.current.document();
         let effective = resolve(&self.config, document, agent, PlanApproval::None);
         let policy = PreparePolicy {
             security: effective.security.value,
             ask: effective.ask.value,
-            strict_inline_eval: false,
+            strict_inline_eval: self.config.strict_inline_eval(agent_key(agent)),
             snapshot: PolicySnapshot::of(&document_policy(&self.config, document, agent)),
         };
         self.deciding.insert(asker.id.clone(), asker.generation);
@@ -439,7 +530,8 @@ impl Approval {
             });
         match wanted {
             Ok(wanted) => {
-                asker.answer(to_json(&self.stored.snapshot(
+                let stored = self.current.stored();
+                asker.answer(to_json(&stored.snapshot(
                     &self.location,
                     &self.config,
                     wanted,
@@ -465,7 +557,11 @@ impl Approval {
             }));
             return;
         }
-        let replacement = match self.stored.replace(&params, &self.config, &mut new_id) {
+        let replacement = match self
+            .current
+            .stored()
+            .replace(&params, &self.config, &mut new_id)
+        {
             Ok(replacement) => replacement,
             Err(error) => return asker.invalid(error),
         };
@@ -476,7 +572,8 @@ impl Approval {
             move |actor, written, _| match written {
                 Ok(()) => {
                     info!("approvals document replaced by an operator");
-                    let snapshot = actor.stored.snapshot(&actor.location, &actor.config, false);
+                    let stored = actor.current.stored();
+                    let snapshot = stored.snapshot(&actor.location, &actor.config, false);
                     asker.answer(to_json(&snapshot));
                 }
                 Err(WriteError::Changed) => asker.invalid(SnapshotError::ChangedMeanwhile),
@@ -485,7 +582,8 @@ impl Approval {
         );
     }
 
-    /// Replaces the document, on disk first, and then does what `after` says.
+    /// Replaces the document, on disk first, and then does what `after` says. Must not be called
+    /// while a write is in flight.
     fn write(
         &mut self,
         text: SecretString,
@@ -493,12 +591,25 @@ impl Approval {
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
     ) {
-        if self.write_in_flight {
-            self.deferred.push_back(Box::new(move |actor, ctx| {
-                actor.write(text, stored, ctx, after)
-            }));
-            return;
-        }
+        self.store_text(text, ctx, move |actor, written, ctx| {
+            if written.is_ok() {
+                actor.current = Arc::new(actor.prepared(stored));
+            }
+            after(actor, written, ctx);
+        });
+    }
+
+    fn prepared(&self, stored: Stored) -> Current {
+        Current::of(stored, home(&self.environment))
+    }
+
+    /// Writes the text of a document, does what `after` says, and then what waited for the write.
+    fn store_text(
+        &mut self,
+        text: SecretString,
+        ctx: &mut Context<Self>,
+        after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
+    ) {
         self.write_in_flight = true;
         let replace = ReplaceApprovals {
             text: text.clone(),
@@ -513,46 +624,42 @@ impl Approval {
             {
                 Ok(Replacement::Done) => {
                     actor.written = Some(text);
-                    actor.stored = Arc::new(stored);
                     Ok(())
                 }
                 Ok(Replacement::Conflict { current }) => {
                     warn!("the approvals document was changed by another process; read again");
                     actor.written = current.map(|current| SecretString::from(current.raw_json));
-                    actor.stored = Arc::new(read(actor.written.as_ref()));
+                    let stored = read(actor.written.as_ref());
+                    actor.current = Arc::new(actor.prepared(stored));
                     Err(WriteError::Changed)
                 }
                 Err(error) => Err(WriteError::Store(error)),
             };
             after(actor, written, ctx);
-            if let Some(next) = actor.deferred.pop_front() {
+            while !actor.write_in_flight
+                && let Some(next) = actor.deferred.pop_front()
+            {
                 next(actor, ctx);
             }
         }));
     }
 
-    /// Notes which rule a run used. It is written later, with others (D11).
+    /// Notes which rules a run used. It is written later, with others (D11).
     fn note_use(&mut self, request: &RunRequest, clearance: &Clearance, ctx: &mut Context<Self>) {
-        let Some(matched) = &clearance.allowed.matched else {
-            return;
-        };
-        let mut document = self.stored.document().clone();
-        let noted = document.record_use(
-            agent_key(request.agent_id.as_deref()),
-            &RecordedUse {
-                rules: std::slice::from_ref(&matched.key),
-                command_text: request.command.text(),
-                resolved_path: matched
-                    .resolved_path
-                    .as_deref()
-                    .and_then(|path| path.to_str()),
-                at_ms: clock::unix_ms(),
-            },
-        );
-        if !noted || !self.stored.exists() {
+        let matches: Vec<&Match> = clearance.allowed.matches().collect();
+        if matches.is_empty() {
             return;
         }
-        self.stored = Arc::new(Stored::from(document));
+        let used = RecordedUse {
+            matches: &matches,
+            command_text: request.command.text(),
+            at_ms: clock::unix_ms(),
+        };
+        let agent = agent_key(request.agent_id.as_deref());
+        let Some(current) = self.current.used(agent, &used) else {
+            return;
+        };
+        self.current = Arc::new(current);
         if !std::mem::replace(&mut self.usage_is_dirty, true) {
             ctx.run_later(USAGE_BATCH, |actor, ctx| actor.write_usage(ctx, |_, _| {}));
         }
@@ -563,23 +670,27 @@ impl Approval {
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
+        if self.write_in_flight {
+            self.deferred
+                .push_back(Box::new(move |actor, ctx| actor.write_usage(ctx, after)));
+            return;
+        }
         if !std::mem::take(&mut self.usage_is_dirty) {
             return after(self, ctx);
         }
-        let document = self.stored.document().clone();
-        let text = document.canonical_text();
-        self.write(
-            text,
-            Stored::from(document),
-            ctx,
-            move |actor, written, ctx| {
-                if let Err(error) = written {
-                    debug!(?error, "when rules were last used is not written");
-                }
-                after(actor, ctx);
-            },
-        );
+        let text = self.current.document().canonical_text();
+        self.store_text(text, ctx, move |actor, written, ctx| {
+            if let Err(error) = written {
+                debug!(?error, "when rules were last used is not written");
+            }
+            after(actor, ctx);
+        });
     }
+}
+
+/// What a leading `~` in a pattern stands for.
+fn home(environment: &BaseEnvironment) -> Option<&str> {
+    environment.home().and_then(Path::to_str)
 }
 
 /// Why the document was not replaced.
@@ -772,6 +883,7 @@ impl Handler<Invoke> for Approval {
             params,
             release,
             reply,
+            gateway,
         } = invoke;
         let asker = Asker {
             generation,
@@ -779,7 +891,7 @@ impl Handler<Invoke> for Approval {
             reply,
         };
         match command {
-            Command::Run => self.on_run(asker, params.as_deref(), release, ctx),
+            Command::Run => self.on_run(asker, params.as_deref(), release, &gateway, ctx),
             Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
             Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),
             Command::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),

@@ -54,6 +54,9 @@ pub struct Invocation {
 pub enum Target {
     /// An executable that is no shell.
     Program(Invocation),
+    /// What a package runner such as `npx` would start: the executable of this name, or one that
+    /// the runner finds or fetches itself.
+    Package(Invocation),
     /// A shell that is given no command text, or one that is not looked into.
     Shell {
         /// The shell itself.
@@ -71,7 +74,7 @@ impl Target {
     /// What the first word of the command stands for, where that is told.
     pub fn resolution(&self) -> Option<&Resolution> {
         match self {
-            Self::Program(program) => Some(&program.resolution),
+            Self::Program(program) | Self::Package(program) => Some(&program.resolution),
             Self::Shell { shell, .. } => Some(&shell.resolution),
             Self::Unanalysable(_) => None,
         }
@@ -202,7 +205,9 @@ impl Allowlist {
     #[must_use]
     pub fn find(&self, target: &Target, arguments: Arguments<'_>) -> Option<usize> {
         match target {
-            Target::Program(program) => self.find_invocation(program, arguments),
+            Target::Program(program) | Target::Package(program) => {
+                self.find_invocation(program, arguments)
+            }
             Target::Shell { shell, script } => self
                 .find_invocation(shell, arguments)
                 // Trusting a shell is not trusting whatever it is told to read.

@@ -5,10 +5,12 @@
 //! the words.
 
 use std::ops::Range;
+use std::path::Path;
 
 use crate::allowlist::{Invocation, Resolution, Target, Unanalysable};
 use crate::command::{CommandLine, ShellPayload, ShellUse};
-use crate::shell::{self as script, Dialect, Kind};
+use crate::decision::Satisfier;
+use crate::shell::{self as script, Dialect, Kind, rewrite};
 use crate::wrapper::runner::{self, Runner};
 use crate::wrapper::shell::{self, Shell};
 use crate::wrapper::{InnerArgv, TrustPlan, WrapperKind, executable_name};
@@ -107,6 +109,60 @@ impl Payload {
     }
 }
 
+/// A command line whose safe bins cannot be pinned to their files: the shell would make other
+/// arguments of those that were checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotPinned;
+
+impl Payload {
+    /// The command line with every safe bin replaced by its file, so that no function, alias or
+    /// other `PATH` of the shell can put something else in its place; `None` if it holds none.
+    /// `satisfied` is [`Allowed::satisfied`](crate::decision::Allowed::satisfied) of this payload.
+    ///
+    /// # Errors
+    /// [`NotPinned`].
+    pub fn with_safe_bins_pinned(
+        &self,
+        satisfied: &[Option<Satisfier>],
+    ) -> Result<Option<String>, NotPinned> {
+        self.pinned(&mut satisfied.iter())
+    }
+
+    fn pinned(
+        &self,
+        satisfied: &mut std::slice::Iter<'_, Option<Satisfier>>,
+    ) -> Result<Option<String>, NotPinned> {
+        let mut replacements = Vec::new();
+        for command in &self.commands {
+            match command {
+                Command::Nested { span, payload } => {
+                    if let Some(inner) = payload.pinned(satisfied)? {
+                        replacements.push((span.clone(), rewrite::quote(&inner)));
+                    }
+                }
+                Command::Simple(simple) => {
+                    let Some(Some(Satisfier::SafeBin)) = satisfied.next() else {
+                        continue;
+                    };
+                    let path = match &simple.target {
+                        Target::Program(program) => program.resolution.trusted_path(),
+                        Target::Package(_) | Target::Shell { .. } | Target::Unanalysable(_) => None,
+                    };
+                    let path = path.and_then(Path::to_str).filter(|_| !simple.expands);
+                    let path = path.ok_or(NotPinned)?;
+                    replacements.push((simple.word.clone(), rewrite::quote(path)));
+                }
+            }
+        }
+        if replacements.is_empty() {
+            return Ok(None);
+        }
+        rewrite::replace(&self.source, &replacements)
+            .map(Some)
+            .ok_or(NotPinned)
+    }
+}
+
 impl Analysis {
     /// Tells what a command would execute.
     pub fn of(command: &CommandLine, programs: &dyn Programs) -> Self {
@@ -190,11 +246,9 @@ fn command(segment: &script::Segment, programs: &dyn Programs) -> Command {
         Kind::PromptOnly(why) => Target::Unanalysable(Unanalysable::PromptOnly(why.clone())),
         Kind::Nested(_) => Target::Unanalysable(Unanalysable::ForeignWrapper),
     };
-    let arguments = segment
-        .words
-        .get(segment.plan.policy_index + 1..)
-        .unwrap_or_default();
-    let word = segment.words.get(segment.plan.policy_index);
+    let index = segment.plan.policy_index;
+    let arguments = segment.words.get(index + 1..).unwrap_or_default();
+    let word = segment.words.get(index);
     Command::Simple(Simple {
         argv: segment.argv.clone(),
         target,
@@ -224,7 +278,9 @@ fn in_payload(segment: &script::Segment, directory: Directory, programs: &dyn Pr
     };
     let target = target(&segment.argv, Carriers::Builtins, directory, programs);
     let fixed = match &target {
-        Target::Program(program) => segment.argv.len() - program.argv.len() + 1,
+        Target::Program(program) | Target::Package(program) => {
+            segment.argv.len() - program.argv.len() + 1
+        }
         Target::Shell {
             script: Some(script),
             ..
@@ -259,7 +315,7 @@ fn target(
     programs: &dyn Programs,
 ) -> Target {
     let mut argv = InnerArgv::whole(argv);
-    for _ in 0..=MAX_RUNNERS {
+    for runners in 0..=MAX_RUNNERS {
         let plan = TrustPlan::of(argv.words());
         if plan.blocked.is_some() {
             return Target::Unanalysable(Unanalysable::BlockedWrapper);
@@ -270,7 +326,10 @@ fn target(
         let inner = plan.execution_argv(argv.words());
         match runner::unwrap(inner) {
             Runner::Absent | Runner::Other => {
-                return innermost(argv.words(), &plan, directory, programs);
+                return match innermost(argv.words(), &plan, directory, programs) {
+                    Target::Program(program) if runners > 0 => Target::Package(program),
+                    target => target,
+                };
             }
             Runner::Around {
                 in_context: false, ..

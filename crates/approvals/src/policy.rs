@@ -352,6 +352,7 @@ mod tests {
             security,
             ask,
             mode: None,
+            ..ExecLayer::default()
         }
     }
 

@@ -71,7 +71,7 @@ impl Coverage {
             Analysis::Direct(target) => {
                 let rule = remembered(target);
                 Self {
-                    complete: rule.is_some() && matches!(target, Target::Program(_)),
+                    complete: rule.is_some() && is_whole(target),
                     patterns: rule.into_iter().collect(),
                 }
             }
@@ -89,8 +89,8 @@ impl Coverage {
                 let mut complete = true;
                 for command in commands {
                     let rule = remembered(&command.target);
-                    complete &= (rule.is_some() && matches!(command.target, Target::Program(_)))
-                        || command.is_safe_builtin;
+                    complete &=
+                        (rule.is_some() && is_whole(&command.target)) || command.is_safe_builtin;
                     patterns.extend(rule.filter(|rule| !patterns.contains(rule)));
                 }
                 Self {
@@ -102,11 +102,18 @@ impl Coverage {
     }
 }
 
+/// Whether a rule for the target names everything that the command executes.
+fn is_whole(target: &Target) -> bool {
+    matches!(target, Target::Program(_) | Target::Package(_))
+}
+
 /// The rule that would satisfy a command the next time: that of its program, of a shell that of the
 /// script, never of the shell.
 fn remembered(target: &Target, cwd: &str, inline_code: InlineCode) -> Option<RuleKey> {
     match target {
-        Target::Program(program) => bound_rule(program, cwd, inline_code),
+        Target::Program(program) | Target::Package(program) => {
+            bound_rule(program, cwd, inline_code)
+        }
         Target::Shell { shell, script } => {
             shell.resolution.trusted_path()?;
             bound_rule(script.as_ref()?, cwd, inline_code)

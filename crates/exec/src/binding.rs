@@ -42,9 +42,6 @@ pub enum BindingRefusal {
     /// The executable is not found.
     #[error("SYSTEM_RUN_DENIED: approval requires a stable executable path")]
     NoExecutable,
-    /// A wrapper around the command is not found.
-    #[error("SYSTEM_RUN_DENIED: approval requires a resolved executable")]
-    NoWrapper,
     /// `env -C` moves the command elsewhere.
     #[error("SYSTEM_RUN_DENIED: approval cannot safely bind dispatch cwd options")]
     DispatchCwd,

@@ -3,18 +3,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use approvals::allowlist::{Analysis, Invocation, Resolution, Unanalysable};
+use approvals::allowlist::Resolution;
+use approvals::analysis::{Analysis, Directory, Programs};
 use approvals::command::CommandLine;
 use approvals::lexical;
-use approvals::wrapper::runner::{self, Runner};
-use approvals::wrapper::shell::{self, Shell};
-use approvals::wrapper::{InnerArgv, TrustPlan};
+use approvals::skills::SkillBins;
+use approvals::wrapper::TrustPlan;
 
 use crate::environment::BaseEnvironment;
 use crate::search;
-
-/// How many package runners may stand inside one another (exec and approvals §8.1).
-const MAX_RUNNERS: usize = 6;
 
 /// This machine as commands see it: where programs are searched and where relative paths count from.
 #[derive(Clone, Copy, Debug)]
@@ -73,91 +70,17 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn analyse(&self, command: &CommandLine, cwd: Option<&str>) -> Analysis {
         let cwd = cwd.map(|cwd| Self::absolute(self.cwd, cwd));
-        let mut argv = InnerArgv::whole(command.argv());
-        for _ in 0..=MAX_RUNNERS {
-            let plan = TrustPlan::of(argv.words());
-            if plan.blocked.is_some() {
-                return Analysis::Unanalysable(Unanalysable::BlockedWrapper);
-            }
-            match runner::unwrap(plan.execution_argv(argv.words())) {
-                Runner::Absent | Runner::Other => {
-                    // A payload that the sender vouched for shows only in the command itself.
-                    let payload = command.payload().is_some();
-                    return self.analyse_innermost(argv.words(), &plan, payload, cwd.as_deref());
-                }
-                Runner::Opaque
-                | Runner::Around {
-                    in_context: true, ..
-                } => break,
-                Runner::Around { .. } => {
-                    let Some(next) = argv.suffix(plan.execution_index).behind_runner() else {
-                        break;
-                    };
-                    argv = next;
-                }
-            }
-        }
-        Analysis::Unanalysable(Unanalysable::PackageRunner)
+        Analysis::of(command, &ProgramsIn { host: self, cwd })
     }
 
-    fn analyse_innermost(
-        &self,
-        words: &[String],
-        plan: &TrustPlan,
-        has_payload: bool,
-        cwd: Option<&Path>,
-    ) -> Analysis {
-        let inner = plan.execution_argv(words);
-        let target = plan.policy_argv(words);
-        let shell = inner.first().and_then(|token| Shell::named(token));
-        let given = shell.map(|shell| shell::classify(shell, inner, None));
-        let hidden = match given {
-            Some(shell::Invocation::Payload(_)) => true,
-            // The multiplexer is judged, and what its shell is told is not part of that.
-            Some(shell::Invocation::Opaque) => inner.len() != target.len(),
-            Some(shell::Invocation::Script) | None => false,
-        };
-        if has_payload || hidden {
-            return Analysis::Unanalysable(Unanalysable::ShellPayload);
-        }
-        let token = target.first().map_or("", String::as_str);
-        let invocation = Invocation {
-            argv: target.to_vec(),
-            resolution: self.resolve(token, cwd),
-        };
-        match shell {
-            Some(shell) if inner.len() == target.len() => {
-                let script = shell::sole_script_position(shell, target)
-                    .and_then(|position| target.get(position..))
-                    .map(|words| self.script(words, cwd));
-                Analysis::Shell {
-                    shell: invocation,
-                    script,
-                }
-            }
-            Some(_) | None => Analysis::Program(invocation),
-        }
-    }
-
-    /// A script with its arguments, as if it were run by itself.
-    fn script(&self, words: &[String], cwd: Option<&Path>) -> Invocation {
-        let token = words.first().map_or("", String::as_str);
-        let named = search::expand_home(Path::new(token), self.environment.home());
-        let path = Self::absolute(cwd.unwrap_or(self.cwd), &named);
-        let mut argv = words.to_vec();
-        if let Some(first) = argv.first_mut() {
-            *first = path.to_string_lossy().into_owned();
-        }
-        let real_path = path.canonicalize().ok();
-        let raw_token = token.to_owned();
-        Invocation {
-            argv,
-            resolution: Resolution {
-                raw_token,
-                resolved_path: Some(path),
-                real_path,
-            },
-        }
+    /// The gateway's skill executables, as this machine has them (exec and approvals §8.2).
+    #[must_use]
+    pub fn resolve_skills(&self, names: &[String]) -> SkillBins {
+        SkillBins::new(
+            names
+                .iter()
+                .map(|name| (name.clone(), self.resolve(name, None))),
+        )
     }
 
     /// Whether a wrapper around the command is itself not to be found, so that it cannot be what
@@ -172,5 +95,52 @@ impl<'a> Host<'a> {
                 .iter()
                 .filter_map(|wrapper| command.argv().get(wrapper.index))
                 .any(unresolved)
+    }
+}
+
+/// The programs of a host for a command that starts in a directory, if that is known.
+struct ProgramsIn<'a> {
+    host: &'a Host<'a>,
+    cwd: Option<PathBuf>,
+}
+
+impl ProgramsIn<'_> {
+    /// Whether which file a word means depends on the directory.
+    fn depends_on_directory(&self, token: &str) -> bool {
+        if token.contains(['/', '\\']) {
+            !token.starts_with(['/', '~'])
+        } else {
+            search::has_relative_folder(self.host.environment.search_path())
+        }
+    }
+}
+
+impl Programs for ProgramsIn<'_> {
+    fn resolve(&self, token: &str, directory: Directory) -> Resolution {
+        match directory {
+            Directory::Unknown if self.depends_on_directory(token) => unresolved(token),
+            Directory::Unknown | Directory::Start => self.host.resolve(token, self.cwd.as_deref()),
+        }
+    }
+
+    fn resolve_script(&self, token: &str, directory: Directory) -> Resolution {
+        let is_relative = !token.starts_with(['/', '~']);
+        if directory == Directory::Unknown && is_relative {
+            return unresolved(token);
+        }
+        let named = search::expand_home(Path::new(token), self.host.environment.home());
+        let path = Host::absolute(self.cwd.as_deref().unwrap_or(self.host.cwd), &named);
+        Resolution {
+            raw_token: token.to_owned(),
+            real_path: path.canonicalize().ok(),
+            resolved_path: Some(path),
+        }
+    }
+}
+
+fn unresolved(token: &str) -> Resolution {
+    Resolution {
+        raw_token: token.to_owned(),
+        ..Resolution::default()
     }
 }

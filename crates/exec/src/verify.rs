@@ -2,8 +2,7 @@
 //! §11; D7).
 //!
 //! The order of a run is: the policy snapshot of a delayed approval
-//! ([`PolicySnapshot::still_holds_under`]), the wrappers ([`Host::has_unresolved_wrapper`]), the
-//! decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
+//! ([`PolicySnapshot::still_holds_under`]), the decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
 //! and [`Verified::recheck`] as the last thing before the process is started.
 //!
 //! [`PolicySnapshot::still_holds_under`]: approvals::plan::PolicySnapshot::still_holds_under
@@ -11,8 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
+use approvals::analysis::{Analysis, NotPinned, Payload};
 use approvals::command::CommandLine;
-use approvals::decision::{Basis, DenialReason};
+use approvals::decision::{Allowed, Basis, DenialReason};
 use approvals::plan::{DirectoryIdentity, FileOperand, PlanRefusal, SystemRunPlan};
 use approvals::policy::{Approval, Security};
 use approvals::wrapper::TrustPlan;
@@ -34,7 +34,9 @@ pub struct AllowedRun<'a> {
     /// How much may run under the policy that applies.
     pub security: Security,
     /// Why the run is allowed.
-    pub basis: Basis,
+    pub allowed: &'a Allowed,
+    /// What it would execute.
+    pub analysis: &'a Analysis,
 }
 
 /// A run that is tied to this machine as it is now.
@@ -109,11 +111,10 @@ pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyE
     } else {
         run.command.argv().to_vec()
     };
-    let planned = match run.basis {
-        Basis::Allowlist if run.command.payload().is_none() => {
-            Some(pin_allowed(&argv, host, &folder)?)
-        }
-        Basis::Allowlist | Basis::Approval | Basis::ExactCommand | Basis::FullSecurity => None,
+    let planned = match (run.allowed.basis, run.analysis) {
+        (Basis::Allowlist, Analysis::Direct(_)) => Some(pin_allowed(&argv, host, &folder)?),
+        (Basis::Allowlist, Analysis::Payload(payload)) => pin_payload(run, payload)?,
+        (Basis::Approval | Basis::ExactCommand | Basis::FullSecurity, _) => None,
     };
     let operand = run.plan.and_then(|plan| plan.mutable_file_operand.as_ref());
     if operand.is_some_and(|operand| !is_unchanged(operand, &argv, &folder)) {
@@ -161,6 +162,24 @@ fn pin_allowed(argv: &[String], host: &Host<'_>, cwd: &Path) -> Result<Vec<Strin
         }
     }
     Ok(argv)
+}
+
+/// The argv with the safe bins of its shell payload pinned; `None` if nothing needs to be.
+fn pin_payload(
+    run: &AllowedRun<'_>,
+    payload: &Payload,
+) -> Result<Option<Vec<String>>, VerifyError> {
+    if payload.is_foreign {
+        return Err(VerifyError::ExecutionPlan);
+    }
+    let pinned = payload
+        .with_safe_bins_pinned(&run.allowed.satisfied)
+        .map_err(|NotPinned| VerifyError::ExecutionPlan)?;
+    let Some(pinned) = pinned else {
+        return Ok(None);
+    };
+    let argv = run.command.with_payload(&pinned);
+    argv.map(Some).ok_or(VerifyError::ExecutionPlan)
 }
 
 impl Verified {
