@@ -20,7 +20,7 @@ use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunApproval
 use ::exec::run::RunSpec;
 use actix::prelude::*;
 use approvals::decision::{DenialReason, Match};
-use approvals::plan::{DirectoryIdentity, PlanRecord, PolicySnapshot, SystemRunPlan};
+use approvals::plan::{PlanRecord, PolicySnapshot, SystemRunPlan};
 use approvals::policy::{
     Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
@@ -31,7 +31,7 @@ use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
 use secrecy::SecretString;
 use serde_json::Value;
-use state::{CwdIdentity, Plan, PlanDigest, PlanLookup, Replacement, StoredApprovals};
+use state::{Plan, PlanDigest, PlanLookup, Replacement, StoredApprovals};
 use tracing::{debug, error, info, warn};
 
 use self::clearance::{Circumstances, Clearance, Denial, clear};
@@ -794,14 +794,8 @@ async fn use_plan(
     let record = match taken {
         PlanLookup::Unknown => PlanRecord::Unknown,
         PlanLookup::Expired => PlanRecord::Expired,
-        PlanLookup::Prepared(remembered) => match remembered.cwd {
-            Some(cwd) => PlanRecord::Prepared {
-                cwd: DirectoryIdentity {
-                    device: cwd.device,
-                    inode: cwd.inode,
-                },
-            },
-            None => PlanRecord::Unknown,
+        PlanLookup::Prepared(remembered) => PlanRecord::Prepared {
+            cwd: remembered.cwd,
         },
     };
     Ok(record
@@ -815,10 +809,7 @@ async fn remember(prepared: &Prepared, store: &Addr<Store>) -> Result<(), Invoke
         serde_json::to_value(&prepared.plan.policy_snapshot).map_err(|_| unanswered())?;
     let plan = Plan {
         policy_snapshot,
-        cwd: Some(CwdIdentity {
-            device: prepared.cwd.device,
-            inode: prepared.cwd.inode,
-        }),
+        cwd: prepared.cwd,
     };
     let remember = RememberPlan {
         digest: digest(&prepared.plan),

@@ -21,6 +21,7 @@ mod pairing;
 mod socket;
 mod store;
 mod supervisor;
+mod tls;
 
 use std::cell::Cell;
 use std::io;

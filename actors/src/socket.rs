@@ -13,7 +13,7 @@ use actix_http::ws;
 use actix_rt::net::TcpStream;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as TcpConnection};
 use awc::BoxedSocket;
-use awc::error::WsClientError;
+use awc::error::{ConnectError as HttpConnectError, SendRequestError, WsClientError};
 use awc::http::Uri;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -25,6 +25,8 @@ use protocol::connect::UPGRADE_DEADLINE;
 use protocol::frame::MAX_FRAME_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+
+use crate::tls::{self, TlsError};
 
 /// How long unacknowledged data may be in flight before the kernel declares the peer dead. Below
 /// the watchdog's two ticks, so that a dead network is noticed even while we are sending.
@@ -52,7 +54,16 @@ pub(crate) enum DialError {
     /// The host answered HTTP, but not with an upgrade.
     #[error("gateway rejected websocket upgrade (HTTP {0})")]
     Rejected(u16),
-    /// Anything before or within the upgrade.
+    /// TLS was refused, by either side.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The upgrade was answered with nothing, or with nothing of HTTP: so does a server with TLS
+    /// that is asked without.
+    #[error(
+        "no http answer to the websocket upgrade; check the port, and whether the server is one with tls (--tls) or without (--no-tls)"
+    )]
+    NoAnswer,
+    /// Anything else before or within the upgrade.
     #[error("{0}")]
     Failed(String),
 }
@@ -61,7 +72,12 @@ impl From<WsClientError> for DialError {
     fn from(error: WsClientError) -> Self {
         match error {
             WsClientError::InvalidResponseStatus(status) => Self::Rejected(status.as_u16()),
-            other => Self::Failed(other.to_string()),
+            WsClientError::SendRequest(
+                SendRequestError::Connect(HttpConnectError::Disconnected)
+                | SendRequestError::Response(_),
+            ) => Self::NoAnswer,
+            other => tls::handshake_failure(&other)
+                .map_or_else(|| Self::Failed(other.to_string()), Self::Tls),
         }
     }
 }
@@ -74,29 +90,7 @@ impl From<WsClientError> for DialError {
 pub(crate) async fn dial(
     endpoint: &PlannedEndpoint,
 ) -> Result<(Outbound, Writer, Messages), DialError> {
-    let host = endpoint.host().to_owned();
-    let port = endpoint.port();
-    let connect = actix_service::fn_service(move |request: ConnectInfo<Uri>| {
-        let host = host.clone();
-        async move {
-            let stream = open_tcp(&host, port).await?;
-            Ok::<_, ConnectError>(TcpConnection::new(request.request().clone(), stream))
-        }
-    });
-    let client = awc::Client::builder()
-        .no_default_headers()
-        .connector(
-            awc::Connector::new()
-                .connector(connect)
-                .timeout(UPGRADE_DEADLINE)
-                .handshake_timeout(UPGRADE_DEADLINE),
-        )
-        .finish();
-    let upgrade = client
-        .ws(endpoint.url())
-        .max_frame_size(MAX_FRAME_BYTES)
-        .connect();
-    let (_, socket) = timeout(UPGRADE_DEADLINE, upgrade)
+    let socket = timeout(UPGRADE_DEADLINE, upgrade(endpoint))
         .await
         .map_err(|_| DialError::Deadline)??;
     let (sink, stream) = socket.split();
@@ -118,6 +112,36 @@ pub(crate) async fn dial(
             ended: false,
         },
     ))
+}
+
+async fn upgrade(endpoint: &PlannedEndpoint) -> Result<Socket, DialError> {
+    let host = endpoint.host().to_owned();
+    let port = endpoint.port();
+    let connect = actix_service::fn_service(move |request: ConnectInfo<Uri>| {
+        let host = host.clone();
+        async move {
+            let stream = open_tcp(&host, port).await?;
+            let uri = tls::handshake_uri(request.request());
+            Ok::<_, ConnectError>(TcpConnection::new(uri, stream))
+        }
+    });
+    let mut connector = awc::Connector::new()
+        .connector(connect)
+        .timeout(UPGRADE_DEADLINE)
+        .handshake_timeout(UPGRADE_DEADLINE);
+    if endpoint.tls() {
+        connector = connector.rustls_0_23(tls::client_config(endpoint).await?);
+    }
+    let client = awc::Client::builder()
+        .no_default_headers()
+        .connector(connector)
+        .finish();
+    let (_, socket) = client
+        .ws(endpoint.url())
+        .max_frame_size(MAX_FRAME_BYTES)
+        .connect()
+        .await?;
+    Ok(socket)
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {

@@ -4,12 +4,14 @@
 //! `system.run.prepare` hands a plan out, a human approves it, `system.run` hands it back. The
 //! gateway in between is believed in nothing: a plan counts only if this node prepared it.
 
+mod policy_snapshot;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+pub use self::policy_snapshot::{PolicySnapshot, RuleSource, SnapshotRule};
 use crate::command::{CommandLine, javascript_text, trim};
-use crate::policy::{Ask, DocumentPolicy, Security};
 
 /// A command as it was pinned for an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -199,158 +201,6 @@ fn whole_number(value: &Value) -> Option<usize> {
         .and_then(|digits| digits.parse().ok())
 }
 
-/// The approvals document's policy for one agent as it was when a plan was prepared.
-///
-/// The node's own configuration is not part of it: it is not what an operator edits between
-/// question and answer, and it is looked at afresh anyway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicySnapshot {
-    security: Security,
-    ask: Ask,
-    ask_fallback: Security,
-    auto_allow_skills: bool,
-    /// Sorted, each rule once.
-    allowlist_rules: Vec<SnapshotRule>,
-}
-
-/// What an allowlist entry grants, without its identity and its usage.
-///
-/// Rules are ordered by the bytes of pattern, argument pattern and source; an absent one comes first
-/// (exec and approvals §10).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotRule {
-    /// The entry's pattern.
-    pub pattern: String,
-    /// The entry's `argPattern`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub arg_pattern: Option<String>,
-    /// What made the entry, unless an operator wrote it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<RuleSource>,
-}
-
-/// What made an allowlist entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuleSource {
-    /// A human's "allow always".
-    AllowAlways,
-}
-
-impl PolicySnapshot {
-    /// A snapshot of these values; the rules are put in order, each once.
-    #[must_use]
-    pub fn new(
-        security: Security,
-        ask: Ask,
-        ask_fallback: Security,
-        auto_allow_skills: bool,
-        mut rules: Vec<SnapshotRule>,
-    ) -> Self {
-        rules.sort_unstable();
-        rules.dedup();
-        Self {
-            security,
-            ask,
-            ask_fallback,
-            auto_allow_skills,
-            allowlist_rules: rules,
-        }
-    }
-
-    /// Takes a snapshot of what the approvals document says for an agent.
-    #[must_use]
-    pub fn of(policy: &DocumentPolicy<'_>) -> Self {
-        let rules = policy.allowlist.iter().map(|entry| SnapshotRule {
-            pattern: entry.pattern.clone(),
-            arg_pattern: entry.arg_pattern.clone(),
-            source: entry.allow_always.then_some(RuleSource::AllowAlways),
-        });
-        Self::new(
-            policy.security.value,
-            policy.ask.value,
-            policy.ask_fallback.value,
-            policy.auto_allow_skills.value,
-            rules.collect(),
-        )
-    }
-
-    /// Reads a snapshot as it stands in a plan.
-    ///
-    /// # Errors
-    /// Anything that this node would not have written.
-    pub fn parse(value: &Value) -> Result<Self, InvalidPlan> {
-        let members = value.as_object().ok_or(InvalidPlan)?;
-        let word = |name: &str| members.get(name).and_then(Value::as_str).ok_or(InvalidPlan);
-        let rules = members
-            .get("allowlistRules")
-            .and_then(Value::as_array)
-            .ok_or(InvalidPlan)?;
-        Ok(Self::new(
-            word("security")?.parse().map_err(|_| InvalidPlan)?,
-            word("ask")?.parse().map_err(|_| InvalidPlan)?,
-            word("askFallback")?.parse().map_err(|_| InvalidPlan)?,
-            members
-                .get("autoAllowSkills")
-                .and_then(Value::as_bool)
-                .ok_or(InvalidPlan)?,
-            rules
-                .iter()
-                .map(SnapshotRule::parse)
-                .collect::<Result<_, _>>()?,
-        ))
-    }
-
-    /// Whether what was approved under this snapshot still holds under `current`: the same settings,
-    /// and every rule still there or made again by an "allow always". Further rules do no harm.
-    #[must_use]
-    pub fn still_holds_under(&self, current: &Self) -> bool {
-        let kept = |rule: &SnapshotRule| {
-            let has = |rule: &SnapshotRule| current.allowlist_rules.binary_search(rule).is_ok();
-            let source = Some(RuleSource::AllowAlways);
-            has(rule)
-                || has(&SnapshotRule {
-                    source,
-                    ..rule.clone()
-                })
-        };
-        self.security == current.security
-            && self.ask == current.ask
-            && self.ask_fallback == current.ask_fallback
-            && self.auto_allow_skills == current.auto_allow_skills
-            && self.allowlist_rules.iter().all(kept)
-    }
-}
-
-impl SnapshotRule {
-    fn parse(value: &Value) -> Result<Self, InvalidPlan> {
-        let members = value.as_object().ok_or(InvalidPlan)?;
-        let pattern = members
-            .get("pattern")
-            .and_then(Value::as_str)
-            .ok_or(InvalidPlan)?;
-        let arg_pattern = match members.get("argPattern") {
-            None => None,
-            Some(Value::String(pattern)) => Some(pattern.clone()),
-            Some(_) => return Err(InvalidPlan),
-        };
-        let source = match members.get("source") {
-            None => None,
-            Some(Value::String(source)) if source == "allow-always" => {
-                Some(RuleSource::AllowAlways)
-            }
-            Some(_) => return Err(InvalidPlan),
-        };
-        Ok(Self {
-            pattern: pattern.to_owned(),
-            arg_pattern,
-            source,
-        })
-    }
-}
-
 /// Which directory a path meant: a later namesake has another identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryIdentity {
@@ -358,6 +208,10 @@ pub struct DirectoryIdentity {
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
+    /// When it was created, in nanoseconds of the unix clock, where the file system tells. ext4
+    /// gives a removed directory's inode number to the very next one, and only this tells them
+    /// apart.
+    pub created_ns: Option<i64>,
 }
 
 /// What this node remembers of a plan's digest (D13).
@@ -577,91 +431,24 @@ mod tests {
         assert!(!retold.is_for(&subject));
     }
 
-    fn rule(pattern: &str, arg_pattern: Option<&str>, generated: bool) -> SnapshotRule {
-        SnapshotRule {
-            pattern: pattern.to_owned(),
-            arg_pattern: arg_pattern.map(str::to_owned),
-            source: generated.then_some(RuleSource::AllowAlways),
-        }
-    }
-
-    fn snapshot(rules: &[SnapshotRule]) -> PolicySnapshot {
-        PolicySnapshot::new(
-            Security::Allowlist,
-            Ask::OnMiss,
-            Security::Deny,
-            false,
-            rules.to_vec(),
-        )
-    }
-
-    #[test]
-    fn rules_are_sorted_by_bytes_and_told_once() {
-        let sorted = [
-            rule("Z", None, false),
-            rule("a", None, false),
-            rule("a", None, true),
-            rule("a", Some(""), false),
-            rule("a", Some("b"), false),
-            rule("a", Some("b"), true),
-            rule("ab", None, false),
-            rule("\u{e000}", None, false),
-            rule("\u{10000}", None, false),
-        ];
-        let mut shuffled = sorted.to_vec();
-        shuffled.reverse();
-        shuffled.extend_from_slice(&sorted);
-        assert_eq!(snapshot(&shuffled).allowlist_rules, sorted);
-    }
-
-    #[test]
-    fn a_snapshot_holds_until_something_was_taken_away() {
-        let [a, b] = [rule("a", None, false), rule("b", Some("x"), false)];
-        let before = snapshot(&[a.clone()]);
-        let upgraded = rule("a", None, true);
-        assert!(before.still_holds_under(&before));
-        assert!(before.still_holds_under(&snapshot(&[a.clone(), b.clone()])));
-        assert!(before.still_holds_under(&snapshot(&[upgraded.clone()])));
-        assert!(!before.still_holds_under(&snapshot(&[b])));
-        assert!(!before.still_holds_under(&snapshot(&[])));
-        assert!(!snapshot(&[upgraded]).still_holds_under(&before));
-        for other in [
-            PolicySnapshot {
-                security: Security::Full,
-                ..before.clone()
-            },
-            PolicySnapshot {
-                ask: Ask::Always,
-                ..before.clone()
-            },
-            PolicySnapshot {
-                ask_fallback: Security::Full,
-                ..before.clone()
-            },
-            PolicySnapshot {
-                auto_allow_skills: true,
-                ..before.clone()
-            },
-        ] {
-            assert!(!before.still_holds_under(&other), "{other:?}");
-        }
-    }
-
     #[test]
     fn a_plan_runs_only_where_this_node_prepared_it() {
         let here = DirectoryIdentity {
             device: 1,
             inode: 2,
+            created_ns: Some(3),
         };
         let elsewhere = DirectoryIdentity { inode: 3, ..here };
+        let recreated = DirectoryIdentity {
+            created_ns: Some(4),
+            ..here
+        };
         let prepared = PlanRecord::Prepared { cwd: here };
+        let mismatch = "SYSTEM_RUN_DENIED: approval cwd identity mismatch";
         for (record, cwd, answer) in [
             (prepared.clone(), here, None),
-            (
-                prepared,
-                elsewhere,
-                Some("SYSTEM_RUN_DENIED: approval cwd identity mismatch"),
-            ),
+            (prepared.clone(), elsewhere, Some(mismatch)),
+            (prepared, recreated, Some(mismatch)),
             (
                 PlanRecord::Expired,
                 here,

@@ -26,6 +26,11 @@ const MULTIPLEXERS: [&str; 2] = ["busybox", "toybox"];
 /// by POSIX or Windows rules whichever is shorter, without one Windows suffix (exec and approvals §3.2).
 #[must_use]
 pub fn executable_name(token: &str) -> String {
+    // Nearly every word is such a name already, and each is asked for several times.
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if token.bytes().all(is_plain) {
+        return token.to_owned();
+    }
     let posix = base_name(token, &['/']);
     let windows = base_name(without_drive(token), &['/', '\\']);
     let shorter = if windows.len() < posix.len() {
@@ -33,19 +38,11 @@ pub fn executable_name(token: &str) -> String {
     } else {
         posix
     };
-    let shorter = crate::command::trim(shorter);
-    let is_lower = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
-    if shorter.bytes().all(is_lower) {
-        return without_windows_suffix(shorter).to_owned();
-    }
-    without_windows_suffix(&shorter.to_lowercase()).to_owned()
-}
-
-fn without_windows_suffix(name: &str) -> &str {
+    let lower = crate::command::trim(shorter).to_lowercase();
     WINDOWS_SUFFIXES
         .iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .unwrap_or(name)
+        .find_map(|suffix| lower.strip_suffix(suffix))
+        .map_or_else(|| lower.clone(), str::to_owned)
 }
 
 fn base_name<'a>(path: &'a str, separators: &[char]) -> &'a str {

@@ -3,25 +3,16 @@
 //!
 //! A request that is refused here was never looked at by any policy, and sends no event.
 
-use std::time::Duration;
+mod run;
 
 use approvals::command::{CommandError, CommandLine, javascript_text, trim};
-use approvals::plan::{InvalidPlan, PlanSubject, SystemRunPlan};
-use approvals::policy::{Approval, Ask, Grant, Security};
+use approvals::plan::InvalidPlan;
+use approvals::policy::{Ask, Security};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
+pub use self::run::{MAX_TIMEOUT, MissingSnapshot, RunApproval, RunRequest};
 use crate::binding::BindingRefusal;
-use crate::environment::{
-    AssignmentRejection, OverrideRejection, Overrides, blocked_assignment_keys,
-};
-
-/// The longest time limit that is kept; a longer one becomes this. It is as long as upstream's
-/// timers can be (2³¹ − 1 ms, almost 25 days).
-pub const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
-
-/// What the events of a run call its session if the request names none (exec and approvals §11).
-const DEFAULT_SESSION_KEY: &str = "node";
+use crate::environment::{AssignmentRejection, OverrideRejection};
 
 /// Why a request is refused before any policy is asked. The text is what the gateway is told, under
 /// [`RequestError::CODE`].
@@ -188,203 +179,93 @@ impl PrepareRequest {
     }
 }
 
-/// What happens to an approved plan without its policy snapshot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum MissingSnapshot {
-    /// The request is refused: this gateway hands snapshots back.
-    Refused,
-    /// It will be restored from what this node remembers (D13): this gateway, like 2026.5.20, drops
-    /// members it does not know.
-    Restored,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// `system.run`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunRequest {
-    /// The command to run.
-    pub command: CommandLine,
-    /// Where it shall run; the node's own working directory if absent.
-    pub cwd: Option<String>,
-    /// What it gets besides the node's environment, already reduced if it reaches a shell.
-    pub overrides: Overrides,
-    /// How long it may run; whole milliseconds, at most [`MAX_TIMEOUT`].
-    pub timeout: Option<Duration>,
-    /// Whether it needs to record the screen.
-    pub needs_screen_recording: bool,
-    /// The agent that asks.
-    pub agent_id: Option<String>,
-    /// The session that asks.
-    pub session_key: Option<String>,
-    /// What the run is called in events; made up if the gateway gives it no name.
-    pub run_id: String,
-    /// Whether the gateway shall not tell the agent about the end of the run.
-    pub suppress_notify_on_exit: bool,
-    /// What approval it comes with.
-    pub approval: RunApproval,
-}
+    use super::*;
 
-/// What approval a run comes with, and the plan that was approved. The plan is for this request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RunApproval {
-    /// None: the policy alone decides.
-    None {
-        /// A plan that came along. It may be for another request; only its file binding counts.
-        plan: Option<SystemRunPlan>,
-    },
-    /// A human approved it.
-    Explicit {
-        /// How far that reaches.
-        grant: Grant,
-        /// What was approved.
-        plan: SystemRunPlan,
-    },
-    /// Nobody could be asked.
-    AskFallback {
-        /// What would have been approved.
-        plan: SystemRunPlan,
-    },
-    /// A model approved it.
-    AutoReview {
-        /// What was approved.
-        plan: SystemRunPlan,
-    },
-}
-
-impl RunApproval {
-    /// The approval, as the policy sees it.
-    #[must_use]
-    pub fn kind(&self) -> Approval {
-        match self {
-            Self::None { .. } => Approval::None,
-            Self::Explicit { grant, .. } => Approval::Explicit(*grant),
-            Self::AskFallback { .. } => Approval::AskFallback,
-            Self::AutoReview { .. } => Approval::AutoReview,
+    #[test]
+    fn parameters_must_be_there_and_be_json() {
+        for (params, message) in [
+            (None, "Error: INVALID_REQUEST: paramsJSON required"),
+            (Some(""), "Error: INVALID_REQUEST: paramsJSON required"),
+            (
+                Some("{"),
+                "Error: INVALID_REQUEST: paramsJSON malformed JSON",
+            ),
+            (
+                Some("{} x"),
+                "Error: INVALID_REQUEST: paramsJSON malformed JSON",
+            ),
+        ] {
+            let refusals = [
+                RunRequest::parse(params, MissingSnapshot::Refused).unwrap_err(),
+                PrepareRequest::parse(params).unwrap_err(),
+                WhichRequest::parse(params).unwrap_err(),
+            ];
+            for refusal in refusals {
+                assert_eq!(refusal.to_string(), message, "{params:?}");
+            }
+        }
+        for params in ["null", "1", "[]", "{}"] {
+            let refusal = RunRequest::parse(Some(params), MissingSnapshot::Refused).unwrap_err();
+            assert_eq!(refusal.to_string(), "command required", "{params}");
         }
     }
 
-    /// The plan, if one came along.
-    #[must_use]
-    pub fn plan(&self) -> Option<&SystemRunPlan> {
-        match self {
-            Self::None { plan } => plan.as_ref(),
-            Self::Explicit { plan, .. }
-            | Self::AskFallback { plan }
-            | Self::AutoReview { plan } => Some(plan),
+    #[test]
+    fn a_which_request_names_a_list() {
+        let bins = vec![json!("sh"), json!(1), json!(null)];
+        let params = json!({"bins": bins}).to_string();
+        assert_eq!(
+            WhichRequest::parse(Some(&params)),
+            Ok(WhichRequest { bins })
+        );
+        for params in [r#"{"bins": "sh"}"#, r#"{"bins": null}"#, "{}", "null"] {
+            let refusal = WhichRequest::parse(Some(params)).unwrap_err();
+            assert_eq!(
+                refusal.to_string(),
+                "Error: INVALID_REQUEST: bins required",
+                "{params}"
+            );
         }
     }
 
-    /// Whether somebody approved the plan at an earlier time, so that the policy must not have
-    /// become stricter since.
-    #[must_use]
-    pub fn is_delayed(&self) -> bool {
-        matches!(self, Self::Explicit { .. } | Self::AutoReview { .. })
-    }
-}
-
-impl RunRequest {
-    /// Reads the parameters of an invoke.
-    ///
-    /// # Errors
-    /// Whatever upstream refuses before it asks its policy, in upstream's order.
-    pub fn parse(
-        params_json: Option<&str>,
-        missing_snapshot: MissingSnapshot,
-    ) -> Result<Self, RequestError> {
-        let mut params = Params::decode(params_json)?;
-        let argv = params.command();
-        if argv.is_empty() {
-            return Err(CommandError::Required.into());
-        }
-        let command = CommandLine::new(argv, params.text("rawCommand").as_deref())?;
-        let plan = params
-            .get("systemRunPlan")
-            .map(SystemRunPlan::parse)
-            .transpose()?;
-        let [cwd, agent_id, session_key] =
-            ["cwd", "agentId", "sessionKey"].map(|name| params.text(name));
-        let subject = PlanSubject {
-            command: &command,
-            cwd: cwd.as_deref(),
-            agent_id: agent_id.as_deref(),
-            session_key: session_key.as_deref(),
-        };
-        let approval = approval(&params, plan, &subject)?;
-        let has_snapshot = approval
-            .plan()
-            .is_some_and(|plan| plan.policy_snapshot.is_some());
-        if approval.is_delayed() && !has_snapshot && missing_snapshot == MissingSnapshot::Refused {
-            return Err(RequestError::NoPolicySnapshot);
-        }
-        if let Some(rejection) = blocked_assignment_keys(command.assigned_names()) {
-            return Err(rejection.into());
-        }
-        let mut overrides = Overrides::parse(&params.environment())?;
-        if command.is_shell_wrapper() {
-            overrides = overrides.for_shell_wrapper();
-        }
-        Ok(Self {
-            command,
-            cwd,
-            overrides,
-            timeout: params.get("timeoutMs").and_then(timeout),
-            needs_screen_recording: params.is_true("needsScreenRecording"),
-            agent_id,
-            session_key,
-            run_id: params
-                .text("runId")
-                .unwrap_or_else(|| Uuid::new_v4().to_string()),
-            suppress_notify_on_exit: params.is_true("suppressNotifyOnExit"),
-            approval,
-        })
-    }
-
-    /// What the events of this run call its session.
-    #[must_use]
-    pub fn event_session_key(&self) -> &str {
-        self.session_key.as_deref().unwrap_or(DEFAULT_SESSION_KEY)
-    }
-}
-
-fn approval(
-    params: &Params,
-    plan: Option<SystemRunPlan>,
-    subject: &PlanSubject<'_>,
-) -> Result<RunApproval, RequestError> {
-    let matching = |refusal: RequestError| {
-        move |plan: Option<SystemRunPlan>| plan.filter(|plan| plan.is_for(subject)).ok_or(refusal)
-    };
-    let from_source = matching(RequestError::SourceWithoutPlan);
-    let source = params
-        .get("approvalSource")
-        .filter(|source| !source.is_null());
-    let is_known = source.is_none_or(|source| source == "ask-fallback" || source == "auto-review");
-    if !is_known {
-        return Err(RequestError::UnknownApprovalSource);
-    }
-    if let Some(source) = source {
-        if params.get("approved").is_some() || params.get("approvalDecision").is_some() {
-            return Err(RequestError::TwoApprovals);
-        }
-        let plan = from_source(plan)?;
-        return Ok(if source == "ask-fallback" {
-            RunApproval::AskFallback { plan }
-        } else {
-            RunApproval::AutoReview { plan }
+    #[test]
+    fn a_prepare_request_is_read() {
+        let params = json!({
+            "command": ["echo", 1, null, true], "rawCommand": " echo 1 null true ", "cwd": " . ",
+            "agentId": " main ", "sessionKey": 5, "security": "full", "ask": "off",
+            "strictInlineEval": "true", "env": {"A": "1"},
         });
+        let request = PrepareRequest::parse(Some(&params.to_string())).unwrap();
+        assert_eq!(request.command.argv(), ["echo", "1", "null", "true"]);
+        assert_eq!(request.cwd.as_deref(), Some("."));
+        assert_eq!(request.agent_id.as_deref(), Some("main"));
+        assert_eq!(request.session_key, None);
+        assert_eq!(request.gateway_policy, Some((Security::Full, Ask::Off)));
+        assert!(!request.strict_inline_eval);
+        assert_eq!(Value::Object(request.environment), json!({"A": "1"}));
+        for (params, message) in [
+            (json!({}), "command required"),
+            (json!({"command": []}), "command required"),
+            (
+                json!({"rawCommand": "echo"}),
+                "rawCommand requires params.command",
+            ),
+            (
+                json!({"command": ["echo"], "rawCommand": "ls"}),
+                "INVALID_REQUEST: rawCommand does not match command",
+            ),
+        ] {
+            let refusal = PrepareRequest::parse(Some(&params.to_string())).unwrap_err();
+            assert_eq!(refusal.to_string(), message, "{params}");
+        }
+        let half = json!({"command": ["echo"], "security": "full"}).to_string();
+        assert_eq!(
+            PrepareRequest::parse(Some(&half)).unwrap().gateway_policy,
+            None
+        );
     }
-    let grant = match params.get("approvalDecision").and_then(Value::as_str) {
-        Some("allow-always") => Grant::Always,
-        Some("allow-once") => Grant::Once,
-        _ if params.is_true("approved") => Grant::Once,
-        _ => return Ok(RunApproval::None { plan }),
-    };
-    let plan = matching(RequestError::ExplicitWithoutPlan)(plan)?;
-    Ok(RunApproval::Explicit { grant, plan })
-}
-
-/// A time limit in milliseconds; what is no positive number is none.
-fn timeout(value: &Value) -> Option<Duration> {
-    let millis = value.as_f64().filter(|millis| *millis > 0.0)?.ceil();
-    let limit = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(MAX_TIMEOUT);
-    Some(limit.min(MAX_TIMEOUT))
 }

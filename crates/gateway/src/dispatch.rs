@@ -8,7 +8,9 @@ use protocol::frame::GatewayError;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::hub::{Caller, Hub, invalid_request, now_ms, pairing_changed, unavailable};
+use crate::clock::now_ms;
+use crate::error::{invalid_request, pairing_changed, unavailable};
+use crate::hub::{Caller, Hub};
 use crate::invoke::{AnswerShape, NodeAnswer, NodeFailure, PendingInvoke};
 use crate::options::Release;
 use crate::schema::{Member, Shape, validate};

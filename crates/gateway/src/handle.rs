@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::dispatch::RawInvoke;
 use crate::faults::{Faults, Injection};
-use crate::hub::{
-    Call, CallRaw, Hub, InjectInto, MintBootstrapToken, Restart, SetFaults, Supersede, WaitFor,
-};
+use crate::hub::Hub;
 use crate::options::GatewayOptions;
 use crate::pairing::BootstrapProfile;
 use crate::record::{NodeView, Snapshot, WaitError};
 use crate::server::{CONTROL_QUEUE, Control, serve};
 use crate::session::ConnectionId;
+use crate::wish::{
+    Call, CallRaw, InjectInto, MintBootstrapToken, Restart, SetFaults, Supersede, WaitFor,
+};
 
 /// A gateway on loopback.
 pub struct Gateway;

@@ -7,9 +7,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::auth::{Attempt, AuthMethod, DeviceCredentials, authenticate};
+use crate::clock::now_ms;
 use crate::connect::{ConnectRequest, Refusal, Role, device_required, origin_not_allowed};
 use crate::frame;
-use crate::hub::{Client, ConnectedNode, Hub, now_ms};
+use crate::hub::{Client, ConnectedNode, Hub};
 use crate::options::Release;
 use crate::pairing::{BootstrapProfile, Claim, PairingReason};
 use crate::record::Recorded;
@@ -53,7 +54,6 @@ const SEPTEMBER_METHODS: &[&str] = &[
     "node.invoke.progress",
     "node.pluginTools.update",
     "node.skills.update",
-    "node.runnerInventory.update",
 ];
 
 /// Events that hello-ok announces on both releases.

@@ -5,42 +5,36 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use bytes::Bytes;
 use protocol::close::{Close, CloseCode};
 use protocol::frame::GatewayError;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::approval::ApprovalTable;
 use crate::auth::RateLimiter;
+use crate::clock::now_ms;
 use crate::connect::{REQUEST_SHAPE, Role};
-use crate::dispatch::RawInvoke;
-use crate::faults::{Faults, Injection};
+use crate::error::invalid_request;
+use crate::faults::Faults;
 use crate::frame::{self, Broadcast};
 use crate::invoke::InvokeTable;
 use crate::options::{GatewayOptions, Release};
-use crate::pairing::{BootstrapProfile, Claim, DeviceRegistry};
-use crate::record::{NodeView, Recorded, Snapshot, WaitError};
+use crate::pairing::{Claim, DeviceRegistry};
+use crate::record::{Recorded, Snapshot};
 use crate::schema::validate;
 use crate::server::Control;
-use crate::session::{
-    Admit, CloseWith, ConnectionId, Deliver, Inject, MAX_BUFFERED_BYTES, Peer, Session,
-};
+use crate::session::{Admit, CloseWith, ConnectionId, Deliver, MAX_BUFFERED_BYTES, Peer, Session};
 use crate::surface::{NodeMetadata, Surface, SurfaceRegistry};
+use crate::watch::Waiters;
 
 /// Messages that may wait for the hub; senders beyond wait for room.
 const MAILBOX: usize = 1024;
 
 /// Consecutive unauthorised calls that are answered; the next one ends the connection (§2).
 const MAX_UNAUTHORIZED: usize = 11;
-
-/// How long sessions may take to close when the gateway restarts.
-const RESTART_GRACE: Duration = Duration::from_millis(500);
 
 /// The actor that owns everything behind the sockets.
 pub(crate) struct Hub {
@@ -55,13 +49,12 @@ pub(crate) struct Hub {
     pub(crate) approvals: ApprovalTable,
     pub(crate) limiter: RateLimiter,
     pub(crate) boot_id: Uuid,
-    snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     /// Whether the parts of the snapshot that are not records are out of date.
-    stale: bool,
-    waiters: HashMap<u64, Waiter>,
-    next_waiter: u64,
+    pub(crate) stale: bool,
+    pub(crate) waiters: Waiters,
+    pub(crate) control: mpsc::Sender<Control>,
     sequence: u64,
-    control: mpsc::Sender<Control>,
 }
 
 /// One WebSocket connection as the hub knows it.
@@ -71,7 +64,7 @@ pub(crate) struct Connection {
     pub(crate) nonce: String,
     /// Who it is, once admitted.
     pub(crate) client: Option<Client>,
-    unauthorized: usize,
+    pub(crate) unauthorized: usize,
 }
 
 /// Somebody who was let in.
@@ -109,159 +102,6 @@ pub(crate) enum Caller {
     Handle(oneshot::Sender<Result<Value, GatewayError>>),
 }
 
-struct Waiter {
-    check: Check,
-    reply: oneshot::Sender<Result<(), WaitError>>,
-    deadline: SpawnHandle,
-}
-
-/// A condition; true ends the wait.
-pub(crate) type Check = Box<dyn FnMut(&Snapshot) -> bool + Send>;
-
-/// A session has accepted a WebSocket upgrade.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Opened {
-    pub(crate) connection: ConnectionId,
-    /// Set by the session itself, which knows its address only once it runs.
-    pub(crate) session: Option<Addr<Session>>,
-    pub(crate) peer: Peer,
-    pub(crate) path: String,
-    pub(crate) headers: Vec<(String, String)>,
-}
-
-/// A session has received a text message.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Received {
-    pub(crate) connection: ConnectionId,
-    pub(crate) text: Bytes,
-}
-
-/// A session has received a pong.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct PongReceived {
-    pub(crate) connection: ConnectionId,
-}
-
-/// A session has received a close frame.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CloseReceived {
-    pub(crate) connection: ConnectionId,
-    pub(crate) close: Close,
-}
-
-/// A session is over.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Ended {
-    pub(crate) connection: ConnectionId,
-}
-
-/// The handle calls an operator method.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Call {
-    pub(crate) method: String,
-    pub(crate) params: Value,
-    pub(crate) reply: oneshot::Sender<Result<Value, GatewayError>>,
-}
-
-/// The handle sends an invoke word for word.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CallRaw {
-    pub(crate) invoke: RawInvoke,
-    pub(crate) reply: oneshot::Sender<Result<Value, GatewayError>>,
-}
-
-/// A TCP connection was accepted, whatever became of it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct TcpAccepted;
-
-/// The handle waits for a condition.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WaitFor {
-    pub(crate) check: Check,
-    pub(crate) deadline: Duration,
-    pub(crate) reply: oneshot::Sender<Result<(), WaitError>>,
-}
-
-/// The handle changes what goes wrong.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct SetFaults(pub(crate) Faults);
-
-/// The handle throws something at a connection; the answer says whether it is there.
-#[derive(Message)]
-#[rtype(result = "bool")]
-pub(crate) struct InjectInto {
-    pub(crate) connection: ConnectionId,
-    pub(crate) injection: Injection,
-}
-
-/// The handle makes a setup code's secret.
-#[derive(Message)]
-#[rtype(result = "Minted")]
-pub(crate) struct MintBootstrapToken(pub(crate) BootstrapProfile);
-
-/// The secret of a new setup code.
-#[derive(MessageResponse)]
-pub(crate) struct Minted(pub(crate) SecretString);
-
-/// The handle gives a device's pending request a new id.
-#[derive(Message)]
-#[rtype(result = "Option<String>")]
-pub(crate) struct Supersede(pub(crate) String);
-
-/// The handle restarts the gateway.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Restart {
-    /// How long the port refuses connections.
-    pub(crate) down: Duration,
-}
-
-pub(crate) fn invalid_request(message: impl Into<String>) -> GatewayError {
-    GatewayError {
-        code: "INVALID_REQUEST".to_owned(),
-        message: message.into(),
-        ..GatewayError::default()
-    }
-}
-
-pub(crate) fn unavailable(message: impl Into<String>, details: Value) -> GatewayError {
-    GatewayError {
-        code: "UNAVAILABLE".to_owned(),
-        message: message.into(),
-        details,
-        ..GatewayError::default()
-    }
-}
-
-/// The September release's word for a node whose pairing does not (or no longer) carry a request.
-pub(crate) fn pairing_changed(when: &str) -> GatewayError {
-    GatewayError {
-        retryable: Some(true),
-        ..unavailable(
-            format!("node pairing changed {when}"),
-            json!({ "code": "PAIRING_CHANGED" }),
-        )
-    }
-}
-
-/// Now in unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    since_epoch.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
 impl Hub {
     pub(crate) fn new(
         options: GatewayOptions,
@@ -281,10 +121,9 @@ impl Hub {
             approvals: ApprovalTable::default(),
             boot_id: Uuid::new_v4(),
             stale: true,
-            waiters: HashMap::new(),
-            next_waiter: 0,
-            sequence: 0,
+            waiters: Waiters::default(),
             control,
+            sequence: 0,
         }
     }
 
@@ -431,55 +270,13 @@ impl Hub {
         Some((connection, node))
     }
 
-    /// Brings the snapshot up to date and wakes whoever waited for what it shows now.
-    fn publish(&mut self, context: &mut Context<Self>) {
-        self.snapshot.invokes_in_flight = self.invokes.len();
-        self.snapshot.open_connections = self.connections.len();
-        if std::mem::take(&mut self.stale) {
-            self.refresh();
-        }
-        let snapshot = &self.snapshot;
-        for (_, waiter) in self
-            .waiters
-            .extract_if(|_, waiter| (waiter.check)(snapshot))
-        {
-            context.cancel_future(waiter.deadline);
-            if waiter.reply.send(Ok(())).is_err() {
-                tracing::debug!("nobody waits for this condition any more");
-            }
-        }
-    }
-
-    fn refresh(&mut self) {
-        let mut nodes: Vec<NodeView> = self
-            .online
-            .keys()
-            .filter_map(|node_id| {
-                let (connection, node) = self.node(node_id)?;
-                Some(NodeView {
-                    node_id: node_id.clone(),
-                    connection,
-                    display_name: node.metadata.display_name.clone(),
-                    commands: node.effective.commands.clone(),
-                    declared_commands: node.declared.commands.clone(),
-                })
-            })
-            .collect();
-        nodes.sort_by_key(|node| node.connection);
-        self.snapshot.nodes = nodes;
-        self.snapshot.pending_devices = self
-            .devices
-            .pending()
-            .map(|pending| pending.request_id.clone())
-            .collect();
-        self.snapshot.pending_surfaces = self
-            .surfaces
-            .pending()
-            .map(|pending| pending.request_id.clone())
-            .collect();
-    }
-
-    fn receive(&mut self, connection: ConnectionId, text: &[u8], context: &mut Context<Self>) {
+    /// Takes one text message of a connection.
+    pub(crate) fn receive(
+        &mut self,
+        connection: ConnectionId,
+        text: &[u8],
+        context: &mut Context<Self>,
+    ) {
         let Some(known) = self.connections.get(&connection) else {
             return;
         };
@@ -610,219 +407,5 @@ impl Actor for Hub {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         context.run_interval(self.options.timing.tick_interval, Self::tick);
-    }
-}
-
-impl Handler<Opened> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, opened: Opened, context: &mut Self::Context) {
-        let Opened {
-            connection,
-            session: Some(session),
-            peer,
-            path,
-            headers,
-        } = opened
-        else {
-            return;
-        };
-        let nonce = Uuid::new_v4().to_string();
-        let mut challenge = json!({ "nonce": nonce, "ts": now_ms() });
-        if let (Release::September, Some(challenge)) = (self.release(), challenge.as_object_mut()) {
-            challenge.insert("capabilities".to_owned(), json!(["model-catalog-snapshot"]));
-        }
-        let opened = Connection {
-            session,
-            peer,
-            nonce,
-            client: None,
-            unauthorized: 0,
-        };
-        self.connections.insert(connection, opened);
-        self.record(connection, Recorded::Upgraded { path, headers });
-        if !self.faults.borrow().withhold_challenge {
-            self.send_event(connection, "connect.challenge", &challenge);
-        }
-        self.publish(context);
-    }
-}
-
-impl Handler<Received> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, received: Received, context: &mut Self::Context) {
-        self.receive(received.connection, &received.text, context);
-        self.publish(context);
-    }
-}
-
-impl Handler<PongReceived> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, pong: PongReceived, context: &mut Self::Context) {
-        self.record(pong.connection, Recorded::Pong);
-        self.publish(context);
-    }
-}
-
-impl Handler<CloseReceived> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, received: CloseReceived, context: &mut Self::Context) {
-        self.record(received.connection, Recorded::CloseReceived(received.close));
-        self.publish(context);
-    }
-}
-
-impl Handler<Ended> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        self.leave(ended.connection);
-        if self.connections.remove(&ended.connection).is_some() {
-            self.record(ended.connection, Recorded::Ended);
-        }
-        self.publish(context);
-    }
-}
-
-impl Handler<Call> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, call: Call, context: &mut Self::Context) {
-        let caller = Caller::Handle(call.reply);
-        self.operator_request(caller, None, &call.method, &call.params, context);
-        self.publish(context);
-    }
-}
-
-impl Handler<CallRaw> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, call: CallRaw, context: &mut Self::Context) {
-        self.invoke_raw(Caller::Handle(call.reply), call.invoke, context);
-        self.publish(context);
-    }
-}
-
-impl Handler<TcpAccepted> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, _: TcpAccepted, context: &mut Self::Context) {
-        self.snapshot.tcp_connections += 1;
-        self.publish(context);
-    }
-}
-
-impl Handler<WaitFor> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, wait: WaitFor, context: &mut Self::Context) {
-        let id = self.next_waiter;
-        self.next_waiter += 1;
-        let after = wait.deadline;
-        let deadline = context.run_later(after, move |hub, _| {
-            if let Some(waiter) = hub.waiters.remove(&id) {
-                let summary = hub.snapshot.summary();
-                if waiter
-                    .reply
-                    .send(Err(WaitError::Deadline { after, summary }))
-                    .is_err()
-                {
-                    tracing::debug!("nobody waits for this condition any more");
-                }
-            }
-        });
-        self.waiters.insert(
-            id,
-            Waiter {
-                check: wait.check,
-                reply: wait.reply,
-                deadline,
-            },
-        );
-        self.publish(context);
-    }
-}
-
-impl Handler<SetFaults> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, SetFaults(faults): SetFaults, _: &mut Self::Context) {
-        self.faults.replace(faults);
-    }
-}
-
-impl Handler<InjectInto> for Hub {
-    type Result = bool;
-
-    fn handle(&mut self, inject: InjectInto, context: &mut Self::Context) -> bool {
-        let Some(known) = self.connections.get(&inject.connection) else {
-            return false;
-        };
-        let sent = known.session.try_send(Inject(inject.injection)).is_ok();
-        self.publish(context);
-        sent
-    }
-}
-
-impl Handler<MintBootstrapToken> for Hub {
-    type Result = Minted;
-
-    fn handle(&mut self, mint: MintBootstrapToken, _: &mut Self::Context) -> Minted {
-        Minted(
-            self.devices
-                .mint_bootstrap_token(mint.0, std::time::Instant::now()),
-        )
-    }
-}
-
-impl Handler<Supersede> for Hub {
-    type Result = Option<String>;
-
-    fn handle(&mut self, supersede: Supersede, context: &mut Self::Context) -> Option<String> {
-        let request_id = self.devices.supersede(&supersede.0);
-        self.touch();
-        self.publish(context);
-        request_id
-    }
-}
-
-impl Handler<Restart> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, restart: Restart, context: &mut Self::Context) {
-        let shutdown = match self.release() {
-            Release::May => json!({ "reason": "gateway stopping", "restartExpectedMs": null }),
-            Release::September => json!({ "reason": "gateway stopping" }),
-        };
-        self.broadcast(None, "shutdown", &shutdown);
-        if self
-            .control
-            .try_send(Control::Restart { down: restart.down })
-            .is_err()
-        {
-            tracing::warn!("the listener is gone, nothing will listen again");
-        }
-        self.boot_id = Uuid::new_v4();
-        let sessions: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        for connection in &sessions {
-            self.close(
-                *connection,
-                Close::new(CloseCode::ServiceRestart, "service restart"),
-            );
-        }
-        // A process that restarts does not wait for peers that never answer its close frame.
-        context.run_later(RESTART_GRACE, move |hub, _| {
-            for connection in sessions {
-                if let Some(known) = hub.connections.get(&connection)
-                    && known.session.try_send(Inject(Injection::Hangup)).is_err()
-                {
-                    tracing::debug!("a session ended by itself");
-                }
-            }
-        });
-        self.publish(context);
     }
 }

@@ -11,16 +11,24 @@
 //! Section numbers in comments refer to the wire protocol as measured on gateways 2026.5.20 and
 //! 2026.9.6.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "refusals are made a few times per connection, and boxes would hide what they say"
+)]
+
 mod approval;
 mod auth;
+mod clock;
 mod connect;
 mod dispatch;
+mod error;
 mod faults;
 mod frame;
 mod handle;
 mod handshake;
 mod hub;
 mod invoke;
+mod mailbox;
 mod node_methods;
 pub mod operator;
 mod operator_methods;
@@ -32,6 +40,8 @@ mod schema;
 mod server;
 mod session;
 mod surface;
+mod watch;
+mod wish;
 
 pub use auth::AuthMethod;
 pub use connect::Role;

@@ -1,10 +1,13 @@
 //! What a node may ask of its gateway (wire protocol §2, §11).
 
-use actix::Context;
+use actix::{AsyncContext as _, Context};
+use protocol::frame::GatewayError;
 use serde_json::{Value, json};
 
+use crate::clock::now_ms;
 use crate::connect::Role;
-use crate::hub::{Caller, Hub, invalid_request, now_ms, pairing_changed, unavailable};
+use crate::error::{invalid_request, pairing_changed, unavailable};
+use crate::hub::{Caller, Hub};
 use crate::invoke::{EVENT_SHAPE, NodeAnswer, RESULT_SHAPE};
 use crate::options::Release;
 use crate::schema::validate;
@@ -18,6 +21,21 @@ enum Standing {
     /// No operator has approved anything of this node yet.
     Unapproved,
     Good,
+}
+
+/// Whether params of `node.runnerInventory.update` are what the gateway accepts: no feature and
+/// nothing else, or the one current feature with the worker host's state.
+fn is_runner_inventory(params: &Value) -> bool {
+    let members = params.as_object().map_or(0, serde_json::Map::len);
+    match params.get("protocolFeatures").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([]) => members == 1,
+        Some([feature]) => {
+            feature == "node-worker-supervisor-v6"
+                && members == 2
+                && params.pointer("/workerHost/enabled").is_some_and(Value::is_boolean)
+        }
+        Some(_) | None => false,
+    }
 }
 
 impl Hub {
@@ -59,7 +77,9 @@ impl Hub {
             "node.pluginTools.update" if september => {
                 Ok(json!({ "nodeId": node_id, "tools": params.get("tools") }))
             }
-            "node.runnerInventory.update" if september => self.take_inventory(&node_id),
+            "node.runnerInventory.update" if september => {
+                self.take_inventory(connection, &node_id, params)
+            },
             _ => {
                 self.refuse_role(connection, caller);
                 return;
@@ -82,16 +102,25 @@ impl Hub {
         }
     }
 
-    fn take_inventory(&self, node_id: &str) -> Result<Value, protocol::frame::GatewayError> {
-        match self.surfaces.pending_of(node_id) {
-            None => Ok(json!({ "nodeId": node_id })),
-            Some(pending) => Err(unavailable(
+    fn take_inventory(
+        &self,
+        connection: ConnectionId,
+        node_id: &str,
+        params: &Value,
+    ) -> Result<Value, GatewayError> {
+        if !is_runner_inventory(params) {
+            return Err(invalid_request("invalid node runner inventory"));
+        }
+        match (self.standing(connection, node_id), self.surfaces.pending_of(node_id)) {
+            (Standing::Superseded, _) => Err(invalid_request("unknown nodeId")),
+            (Standing::Unapproved, Some(pending)) => Err(unavailable(
                 format!(
                     "node capability surface is awaiting operator approval; run `openclaw nodes approve {}` (see `openclaw nodes pending`), then this node retries automatically",
                     pending.request_id
                 ),
                 Value::Null,
             )),
+            (Standing::Unapproved | Standing::Good, _) => Ok(json!({ "nodeId": node_id })),
         }
     }
 
@@ -101,7 +130,7 @@ impl Hub {
         node_id: &str,
         params: &Value,
         context: &mut Context<Self>,
-    ) -> Result<Value, protocol::frame::GatewayError> {
+    ) -> Result<Value, GatewayError> {
         validate(self.release(), RESULT_SHAPE, params)
             .map_err(|why| invalid_request(format!("invalid node.invoke.result params: {why}")))?;
         let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or("");
@@ -118,7 +147,7 @@ impl Hub {
         let Some(invoke) = taken else {
             return Ok(json!({ "ok": true, "ignored": true }));
         };
-        actix::AsyncContext::cancel_future(context, invoke.deadline);
+        context.cancel_future(invoke.deadline);
         let answer = NodeAnswer::read(params);
         if let (Err(_), Some(run_id)) = (&answer.result, &invoke.run_id) {
             self.invokes.forget_run(connection, run_id);
@@ -132,7 +161,7 @@ impl Hub {
         connection: ConnectionId,
         node_id: &str,
         params: &Value,
-    ) -> Result<Value, protocol::frame::GatewayError> {
+    ) -> Result<Value, GatewayError> {
         validate(self.release(), EVENT_SHAPE, params)
             .map_err(|why| invalid_request(format!("invalid node.event params: {why}")))?;
         if self.release() == Release::September {

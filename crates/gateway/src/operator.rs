@@ -303,7 +303,7 @@ fn connect_params(auth: &OperatorAuth, options: &OperatorOptions, challenge: &Va
             let signed_at_ms = challenge
                 .get("ts")
                 .and_then(Value::as_u64)
-                .unwrap_or_else(crate::hub::now_ms);
+                .unwrap_or_else(crate::clock::now_ms);
             let payload = SignaturePayload {
                 device_id: identity.device_id().as_str(),
                 client_id: id,

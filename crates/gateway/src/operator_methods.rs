@@ -7,8 +7,10 @@ use protocol::frame::GatewayError;
 use serde_json::{Value, json};
 
 use crate::approval::ResolveError;
+use crate::clock::now_ms;
 use crate::connect::Role;
-use crate::hub::{Caller, Hub, invalid_request, now_ms};
+use crate::error::invalid_request;
+use crate::hub::{Caller, Hub};
 use crate::options::Release;
 use crate::schema::{Member, Shape, validate};
 

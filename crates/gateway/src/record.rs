@@ -137,9 +137,10 @@ impl Snapshot {
 
     /// Payloads of every `node.event` with this name, oldest first.
     pub fn events<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Value> + 'a {
-        self.requests("node.event").filter_map(move |(_, params)| {
-            (params.get("event")?.as_str()? == name).then(|| event_payload(params))
-        })
+        self.requests("node.event")
+            .map(|(_, params)| params)
+            .filter(move |params| params.get("event").and_then(Value::as_str) == Some(name))
+            .map(event_payload)
     }
 
     /// Params of every `node.invoke.result`, oldest first.

@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::faults::{AcceptFault, Faults, UpgradeRefusal};
-use crate::hub::{Hub, Opened, TcpAccepted};
+use crate::hub::Hub;
+use crate::mailbox::{Opened, TcpAccepted};
 use crate::options::{GatewayOptions, Release, Timing};
 use crate::session::{ConnectionId, Peer, Session};
 

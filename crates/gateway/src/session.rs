@@ -19,7 +19,8 @@ use protocol::frame::{MAX_FRAME_BYTES, MAX_PREAUTH_FRAME_BYTES};
 use tokio::sync::mpsc;
 
 use crate::faults::{Faults, Injection};
-use crate::hub::{Ended, Hub, Opened, PongReceived, Received};
+use crate::hub::Hub;
+use crate::mailbox::{CloseReceived, Ended, Opened, PongReceived, Received};
 use crate::options::{Release, Timing};
 
 /// Number of a connection, in the order in which they were accepted; the first is 1.
@@ -354,7 +355,7 @@ impl Session {
                 Close::new(u16::from(reason.code), text)
             },
         );
-        let message = crate::hub::CloseReceived {
+        let message = CloseReceived {
             connection: self.id,
             close,
         };

@@ -5,8 +5,6 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::frame::Method;
-
 /// Tick interval of a gateway that names none (§8).
 const DEFAULT_TICK_INTERVAL: Duration = Duration::from_secs(30);
 /// Bounds within which an announced tick interval is believed; outside of them the watchdog would
@@ -92,8 +90,9 @@ struct RawPolicy {
     tick_interval_ms: Option<f64>,
 }
 
-/// The method that only current gateways offer.
-const RELEASE_MARKER: &str = Method::NodeRunnerInventoryUpdate.name();
+/// A method that only current gateways offer. Not every method that a node may call is listed:
+/// 2026.9.6 leaves out `node.runnerInventory.update`, for one.
+const RELEASE_MARKER: &str = "node.invoke.progress";
 
 impl Hello {
     /// Decodes the payload of the response to `connect`.
@@ -125,7 +124,12 @@ impl Hello {
             connection_id: raw.server.conn_id,
             tick_interval,
             device_token: raw.auth.device_token.filter(|_| for_node),
-            release: if raw.features.methods.iter().any(|name| name == RELEASE_MARKER) {
+            release: if raw
+                .features
+                .methods
+                .iter()
+                .any(|name| name == RELEASE_MARKER)
+            {
                 GatewayRelease::Current
             } else {
                 GatewayRelease::Early
@@ -144,7 +148,7 @@ mod tests {
     fn the_members_that_matter_are_taken_and_the_rest_is_ignored() {
         let hello = Hello::decode(
             r#"{"type":"hello-ok","protocol":4,"server":{"version":"2026.9.6","connId":"c"},
-                "features":{"methods":["health","node.runnerInventory.update"],"events":["tick"]},
+                "features":{"methods":["health","node.invoke.progress"],"events":["tick"]},
                 "snapshot":{"x":[1]},"auth":{"role":"node","scopes":[],"deviceToken":"D",
                 "deviceTokens":[{"role":"operator","deviceToken":"O"}]},
                 "policy":{"maxPayload":26214400,"tickIntervalMs":15000}}"#,

@@ -46,7 +46,11 @@ const HOLD_BACK: [Duration; 4] = [
 pub fn hold_back(failures: u32) -> Duration {
     let [first, .., last] = HOLD_BACK;
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
-    if failures == 0 { first } else { HOLD_BACK.get(index).copied().unwrap_or(last) }
+    if failures == 0 {
+        first
+    } else {
+        HOLD_BACK.get(index).copied().unwrap_or(last)
+    }
 }
 
 /// Where within ±20 % a wait falls.

@@ -29,12 +29,16 @@ impl SurfaceAnswer {
     /// Reads the answer to a publication.
     #[must_use]
     pub fn of<P>(result: &Result<P, GatewayError>) -> Self {
-        let Err(error) = result else { return Self::Approved };
+        let Err(error) = result else {
+            return Self::Approved;
+        };
         let request_id = error
             .message
             .split_once(APPROVE_COMMAND)
             .and_then(|(_, rest)| {
-                rest.split(|c: char| c == '`' || c.is_whitespace()).next().and_then(RequestId::parse)
+                rest.split(|c: char| c == '`' || c.is_whitespace())
+                    .next()
+                    .and_then(RequestId::parse)
             });
         if request_id.is_some() || error.detail("code") == Some("PAIRING_CHANGED") {
             Self::Pending { request_id }
@@ -53,10 +57,11 @@ pub fn approval_command(request_id: Option<&RequestId>) -> String {
     }
 }
 
-/// Params of `node.runnerInventory.update` for a node that runs no workers.
+/// Params of `node.runnerInventory.update` for a node that runs no workers: exactly this one member,
+/// or 2026.9.6 refuses it.
 #[must_use]
 pub fn empty_runner_inventory() -> serde_json::Value {
-    serde_json::json!({ "protocolFeatures": [], "workerHost": { "enabled": false } })
+    serde_json::json!({ "protocolFeatures": [] })
 }
 
 #[cfg(test)]
@@ -78,17 +83,28 @@ mod tests {
             "node capability surface is awaiting operator approval; run `openclaw nodes approve 7fd3be4a` (see `openclaw nodes pending`), then this node retries automatically",
             "",
         );
-        let SurfaceAnswer::Pending { request_id } = refusal else { panic!("not pending") };
-        assert_eq!(approval_command(request_id.as_ref()), "openclaw nodes approve 7fd3be4a");
+        let SurfaceAnswer::Pending { request_id } = refusal else {
+            panic!("not pending")
+        };
+        assert_eq!(
+            approval_command(request_id.as_ref()),
+            "openclaw nodes approve 7fd3be4a"
+        );
     }
 
     #[test]
     fn other_refusals_are_told_apart() {
         assert_eq!(
-            answer("node pairing changed while invocation was active", "PAIRING_CHANGED"),
+            answer(
+                "node pairing changed while invocation was active",
+                "PAIRING_CHANGED"
+            ),
             SurfaceAnswer::Pending { request_id: None }
         );
-        assert_eq!(answer("unauthorized role: node", "X"), SurfaceAnswer::Unrelated);
+        assert_eq!(
+            answer("unauthorized role: node", "X"),
+            SurfaceAnswer::Unrelated
+        );
         assert_eq!(SurfaceAnswer::of(&Ok(())), SurfaceAnswer::Approved);
         assert_eq!(
             answer("run `openclaw nodes approve $(id)`", ""),

@@ -33,5 +33,5 @@ pub use error::{ExitClass, StateError};
 pub use identity::StoredIdentity;
 pub use lock::StateLock;
 pub use node_profile::{NodeProfile, SavedEndpoint, StoredTokens};
-pub use plans::{CwdIdentity, PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};
+pub use plans::{PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use approvals::plan::DirectoryIdentity;
 use rusqlite::{OptionalExtension as _, Transaction};
 use serde_json::Value;
 
@@ -24,22 +25,13 @@ const PRUNE_INTERVAL: u32 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PlanDigest(pub [u8; 32]);
 
-/// Which directory a path meant when the plan was made: a later namesake has another identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CwdIdentity {
-    /// `st_dev`.
-    pub device: u64,
-    /// `st_ino`.
-    pub inode: u64,
-}
-
 /// What is remembered of a plan beside its digest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The plan's `policySnapshot`, restored for gateways that drop it.
     pub policy_snapshot: Value,
-    /// The working directory; `None` for a plan without one.
-    pub cwd: Option<CwdIdentity>,
+    /// Which directory its working directory is.
+    pub cwd: DirectoryIdentity,
 }
 
 /// What the node knows about a digest.
@@ -56,7 +48,7 @@ pub enum PlanLookup {
 /// A row, not yet believed.
 struct PlanRow {
     policy_snapshot_json: String,
-    cwd: Option<CwdIdentity>,
+    cwd: DirectoryIdentity,
     expires_at_ms: i64,
 }
 
@@ -67,21 +59,18 @@ impl PlanRow {
     ) -> rusqlite::Result<Option<Self>> {
         transaction
             .query_row(
-                "SELECT policy_snapshot_json, cwd_device, cwd_inode, expires_at_ms
+                "SELECT policy_snapshot_json, cwd_device, cwd_inode, cwd_created_ns, expires_at_ms
                  FROM prepared_plan WHERE digest = ?1",
                 (digest.0,),
                 |row| {
-                    let cwd: (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
                     Ok(Self {
                         policy_snapshot_json: row.get(0)?,
-                        cwd: match cwd {
-                            (Some(device), Some(inode)) => Some(CwdIdentity {
-                                device: device.cast_unsigned(),
-                                inode: inode.cast_unsigned(),
-                            }),
-                            _ => None,
+                        cwd: DirectoryIdentity {
+                            device: row.get::<_, i64>(1)?.cast_unsigned(),
+                            inode: row.get::<_, i64>(2)?.cast_unsigned(),
+                            created_ns: row.get(3)?,
                         },
-                        expires_at_ms: row.get(3)?,
+                        expires_at_ms: row.get(4)?,
                     })
                 },
             )
@@ -129,20 +118,23 @@ impl Database {
         self.write(Durability::Process, |transaction| {
             transaction.execute(
                 "INSERT INTO prepared_plan
-                 (digest, policy_snapshot_json, cwd_device, cwd_inode, uses_left, expires_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, 1, ?5)
+                 (digest, policy_snapshot_json, cwd_device, cwd_inode, cwd_created_ns,
+                  uses_left, expires_at_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
                  ON CONFLICT DO UPDATE SET
-                     uses_left = CASE WHEN expires_at_ms <= ?6 THEN 1
+                     uses_left = CASE WHEN expires_at_ms <= ?7 THEN 1
                                       ELSE min(uses_left + 1, 4294967295) END,
                      policy_snapshot_json = excluded.policy_snapshot_json,
                      cwd_device = excluded.cwd_device,
                      cwd_inode = excluded.cwd_inode,
+                     cwd_created_ns = excluded.cwd_created_ns,
                      expires_at_ms = excluded.expires_at_ms",
                 (
                     digest.0,
                     plan.policy_snapshot.to_string(),
-                    plan.cwd.map(|cwd| cwd.device.cast_signed()),
-                    plan.cwd.map(|cwd| cwd.inode.cast_signed()),
+                    plan.cwd.device.cast_signed(),
+                    plan.cwd.inode.cast_signed(),
+                    plan.cwd.created_ns,
                     to_millis(now_ms.saturating_add(millis(PLAN_LIFETIME))),
                     to_millis(now_ms),
                 ),
@@ -246,10 +238,11 @@ mod tests {
     fn plan(security: &str) -> Plan {
         Plan {
             policy_snapshot: json!({"security": security, "ask": "off", "allowlistRules": []}),
-            cwd: Some(CwdIdentity {
+            cwd: DirectoryIdentity {
                 device: u64::MAX,
                 inode: 1 << 63,
-            }),
+                created_ns: Some(1),
+            },
         }
     }
 
@@ -333,7 +326,11 @@ mod tests {
             .remember_plan(&digest(1), &plan("full"), NOW_MS)
             .unwrap();
         let renewed = Plan {
-            cwd: None,
+            cwd: DirectoryIdentity {
+                device: 1,
+                inode: 2,
+                created_ns: None,
+            },
             ..plan("deny")
         };
         database

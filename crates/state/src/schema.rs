@@ -49,11 +49,11 @@ CREATE TABLE exec_approvals_config (
 CREATE TABLE prepared_plan (
     digest BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
     policy_snapshot_json TEXT NOT NULL,
-    cwd_device INTEGER,
-    cwd_inode INTEGER,
+    cwd_device INTEGER NOT NULL,
+    cwd_inode INTEGER NOT NULL,
+    cwd_created_ns INTEGER,
     uses_left INTEGER NOT NULL CHECK (uses_left > 0),
-    expires_at_ms INTEGER NOT NULL,
-    CHECK ((cwd_device IS NULL) = (cwd_inode IS NULL))
+    expires_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX prepared_plan_by_expiry ON prepared_plan (expires_at_ms);
 

@@ -4,6 +4,7 @@
 
 mod common;
 
+use approvals::plan::DirectoryIdentity;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -51,7 +52,11 @@ fn child_writes_until_it_is_killed() {
         .unwrap();
     let plan = Plan {
         policy_snapshot: serde_json::json!({"round": round}),
-        cwd: None,
+        cwd: DirectoryIdentity {
+            device: 1,
+            inode: 2,
+            created_ns: None,
+        },
     };
     let mut stdout = std::io::stdout().lock();
     for write in 0.. {

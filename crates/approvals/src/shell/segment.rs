@@ -144,16 +144,17 @@ fn class_of(
     context: Context,
 ) -> Result<Class, Refusal> {
     let argv = command.argv.as_slice();
-    if let Some(why) = prompt_only(command, plan, dialect) {
+    let inner = plan.execution_argv(argv);
+    let name = inner.first().map_or("", String::as_str);
+    let shell = Shell::named(name);
+    if let Some(why) = prompt_only(command, plan, shell, dialect) {
         return Ok(Class::PromptOnly(why));
     }
-    let literal_until = literal_words(argv, plan);
+    let literal_until = literal_words(argv, plan, shell);
     let mut before = command.words.iter().take(literal_until);
     if let Some(word) = before.find(|word| !word.is_literal()) {
         return Err(refusal(Reason::DynamicExecutable, word.span.start));
     }
-    let inner = plan.execution_argv(argv);
-    let name = inner.first().map_or("", String::as_str);
     if !name.is_ascii() || name.is_empty() {
         let position = command.words.get(plan.execution_index);
         let position = position.map_or(0, |word| word.span.start);
@@ -163,7 +164,7 @@ fn class_of(
         if vocabulary::is_safe(name) {
             return Ok(Class::Ordinary(Kind::SafeBuiltin));
         }
-        if let Some(kind) = shell_kind(command, context) {
+        if let Some(kind) = shell.and_then(|shell| shell_kind(shell, argv, context)) {
             return Ok(Class::Ordinary(kind));
         }
     }
@@ -171,9 +172,9 @@ fn class_of(
 }
 
 /// How many words, from the first, must be known for the innermost executable to be known.
-fn literal_words(argv: &[String], plan: &TrustPlan) -> usize {
+fn literal_words(argv: &[String], plan: &TrustPlan, shell: Option<Shell>) -> usize {
     let inner = plan.execution_argv(argv);
-    if let Some(shell) = inner.first().and_then(|name| Shell::named(name)) {
+    if let Some(shell) = shell {
         // An option or a command text must not come out of an expansion.
         let script = shell::script_position(shell, inner);
         return script.map_or(argv.len(), |position| plan.execution_index + position + 1);
@@ -184,7 +185,13 @@ fn literal_words(argv: &[String], plan: &TrustPlan) -> usize {
     }
 }
 
-fn prompt_only(command: &SimpleCommand, plan: &TrustPlan, dialect: Dialect) -> Option<PromptOnly> {
+/// `shell` is what the innermost executable is, if it is one.
+fn prompt_only(
+    command: &SimpleCommand,
+    plan: &TrustPlan,
+    shell: Option<Shell>,
+    dialect: Dialect,
+) -> Option<PromptOnly> {
     let argv = command.argv.as_slice();
     if let Some(name) = &plan.blocked {
         return Some(PromptOnly::BlockedWrapper(name.clone()));
@@ -198,7 +205,6 @@ fn prompt_only(command: &SimpleCommand, plan: &TrustPlan, dialect: Dialect) -> O
         if let Some(name) = unportable_carrier(argv, plan, dialect) {
             return Some(PromptOnly::BlockedWrapper(name));
         }
-        let shell = Shell::named(token);
         let is_script = |shell| shell::classify(shell, inner, None) == Invocation::Script;
         if shell.is_some_and(|shell| !is_script(shell)) {
             return Some(PromptOnly::ShellBehindWrapper(wrapper.name.clone()));
@@ -260,10 +266,7 @@ fn ends_with_ignoring_case(token: &str, name: &str) -> bool {
 }
 
 /// What a shell without wrappers is to policy, if it is given a command text.
-fn shell_kind(command: &SimpleCommand, context: Context) -> Option<Kind> {
-    let argv = command.argv.as_slice();
-    let token = argv.first()?;
-    let shell = Shell::named(token)?;
+fn shell_kind(shell: Shell, argv: &[String], context: Context) -> Option<Kind> {
     match shell::classify(shell, argv, None) {
         Invocation::Script => None,
         Invocation::Opaque => Some(Kind::Shell),

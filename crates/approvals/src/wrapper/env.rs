@@ -272,8 +272,14 @@ mod tests {
 
     #[test]
     fn a_command_is_found_behind_options_and_assignments() {
+        type Case = (
+            &'static [&'static str],
+            &'static [&'static str],
+            bool,
+            &'static [&'static str],
+        );
         #[rustfmt::skip]
-        let cases: &[(&[&str], &[&str], bool, &[&str])] = &[
+        let cases: &[Case] = &[
             (&["env", "echo", "a"], &[], false, &["echo", "a"]),
             (&["env", "--", "echo", "a"], &[], false, &["echo", "a"]),
             (&["env", "-", "echo"], &[], false, &["echo"]),

@@ -319,13 +319,8 @@ pub fn script_position(shell: Shell, words: &[String]) -> Option<usize> {
     let mut position = 1;
     while let Some(word) = words.get(position) {
         match word.as_str() {
-            "-" | "-s" => return None,
-            "--" => {
-                return words
-                    .get(position + 1)
-                    .filter(|word| *word != "-")
-                    .map(|_| position + 1);
-            }
+            "-s" => return None,
+            "-" | "--" => return words.get(position + 1).map(|_| position + 1),
             _ if !word.starts_with(signs) => return Some(position),
             "--startup-script" => position += 2,
             _ => position += option_width(word),
@@ -370,4 +365,70 @@ pub fn loads_more_than_its_script(words: &[String]) -> bool {
             ) || matches!(word.as_str(), "-s" | "--stdin" | "--interactive")
                 || (value.is_none() && has_short_flag(word, 'i'))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_script_is_the_first_argument_that_is_no_option() {
+        for (line, position) in [
+            ("sh ./x.sh a", Some(1)),
+            ("sh -eu -o pipefail ./x.sh", Some(4)),
+            ("bash +O extglob -x ./x.sh", Some(4)),
+            ("bash --rcfile rc ./x.sh", Some(3)),
+            ("bash --norc ./x.sh", Some(2)),
+            ("sh -- ./x.sh", Some(2)),
+            ("sh - ./x.sh", Some(2)),
+            ("fish +x", Some(1)),
+            ("sh", None),
+            ("sh -x", None),
+            ("sh --", None),
+            ("sh -s ./x.sh", None),
+            ("sh -c ./x.sh", None),
+            ("sh -xc ./x.sh", None),
+            ("nu ./x.nu", None),
+            ("csh ./x.csh", None),
+        ] {
+            let words = words(line);
+            let shell = Shell::named(&words[0]).unwrap();
+            assert_eq!(script_position(shell, &words), position, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_not_alone_where_the_shell_reads_more() {
+        for (line, position) in [
+            ("bash -x ./x.sh", Some(2)),
+            ("bash ./x.sh -s", Some(1)),
+            ("bash --rcfile rc ./x.sh", None),
+            ("bash --init-file rc ./x.sh", None),
+            ("bash -es ./x.sh", None),
+            ("bash -C ./x.sh", None),
+        ] {
+            assert_eq!(
+                sole_script_position(Shell::Posix, &words(line)),
+                position,
+                "{line}"
+            );
+        }
+        for (line, expected) in [
+            ("bash --rcfile rc ./x.sh", true),
+            ("bash --init-file=rc ./x.sh", true),
+            ("bash --startup-script f", true),
+            ("bash -s", true),
+            ("bash --stdin", true),
+            ("bash -xi ./x.sh", true),
+            ("bash ./x.sh -i", true),
+            ("bash -- ./x.sh -i", false),
+            ("bash -x ./x.sh", false),
+        ] {
+            assert_eq!(loads_more_than_its_script(&words(line)), expected, "{line}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use approvals::plan::DirectoryIdentity;
 
@@ -87,8 +88,13 @@ pub(crate) fn resolve_unchecked(
 }
 
 fn identity(metadata: &Metadata) -> DirectoryIdentity {
+    let age = metadata
+        .created()
+        .ok()
+        .and_then(|created| created.duration_since(UNIX_EPOCH).ok());
     DirectoryIdentity {
         device: metadata.dev(),
         inode: metadata.ino(),
+        created_ns: age.and_then(|age| i64::try_from(age.as_nanos()).ok()),
     }
 }

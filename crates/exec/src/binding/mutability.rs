@@ -65,3 +65,58 @@ fn is_binary(header: &[u8]) -> bool {
         _ => header.starts_with(b"MZ") && portable_executable().is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::scene::Scene;
+
+    #[test]
+    fn what_the_user_owns_could_be_changed_and_the_system_only_by_root() {
+        let scene = Scene::new();
+        scene
+            .write("file", "x")
+            .link("link", "/bin/echo")
+            .folder("d")
+            .link("dlink", "d");
+        let at = |name: &str| scene.root().join(name);
+        for name in ["file", "d", "link", "dlink/none", "none"] {
+            assert!(looks_mutable(&at(name)), "{name}");
+        }
+        let echo = scene.real("echo");
+        assert_eq!(looks_mutable(Path::new(&echo)), Uid::current().is_root());
+        for (name, expected) in [
+            ("file", false),
+            ("link", true),
+            ("dlink/x", true),
+            ("d", false),
+        ] {
+            scene.write("d/x", "x");
+            assert_eq!(has_mutable_symlink(&at(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_known_binaries_are_no_scripts() {
+        let scene = Scene::new();
+        let mut portable = vec![0; 0x44];
+        portable[..2].copy_from_slice(b"MZ");
+        portable[0x3c] = 0x40;
+        portable[0x40..].copy_from_slice(b"PE\0\0");
+        for (content, expected) in [
+            (&b""[..], true),
+            (b"#!/bin/sh\n", true),
+            (b"echo", true),
+            (b"\x7fELF\x02", false),
+            (b"\xcf\xfa\xed\xfe", false),
+            (b"MZ", true),
+            (&portable[..0x43], true),
+            (&portable, false),
+        ] {
+            let path = scene.root().join("file");
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(is_script_like(&path), expected, "{content:?}");
+        }
+        assert!(is_script_like(&scene.root().join("none")));
+    }
+}

@@ -50,8 +50,11 @@ impl Default for Introduction {
                 "instanceId": "11111111-2222-4333-8444-555555555555",
             }),
             commands: json!([
-                "system.run", "system.run.prepare", "system.which",
-                "system.execApprovals.get", "system.execApprovals.set",
+                "system.run",
+                "system.run.prepare",
+                "system.which",
+                "system.execApprovals.get",
+                "system.execApprovals.set",
             ]),
             protocol: (4, 4),
             edit: |_| {},
@@ -76,7 +79,12 @@ impl RawNode {
             request = request.header(*name, *value);
         }
         let (_, framed) = request.connect().await.unwrap();
-        Self { framed, next_id: 0, backlog: Vec::new(), pings: 0 }
+        Self {
+            framed,
+            next_id: 0,
+            backlog: Vec::new(),
+            pings: 0,
+        }
     }
 
     /// Opens the WebSocket and answers the challenge; the second value is the answer.
@@ -100,7 +108,10 @@ impl RawNode {
     }
 
     pub(crate) async fn send_text(&mut self, text: &str) {
-        self.framed.send(Message::Text(text.to_owned().into())).await.unwrap();
+        self.framed
+            .send(Message::Text(text.to_owned().into()))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn send_message(&mut self, message: Message) {
@@ -122,13 +133,21 @@ impl RawNode {
     }
 
     pub(crate) async fn answer(&mut self, id: &str) -> Result<Value, Value> {
-        let frame = self.frame(|frame| frame["type"] == "res" && frame["id"] == id).await;
-        if frame["ok"] == true { Ok(frame["payload"].clone()) } else { Err(frame["error"].clone()) }
+        let frame = self
+            .frame(|frame| frame["type"] == "res" && frame["id"] == id)
+            .await;
+        if frame["ok"] == true {
+            Ok(frame["payload"].clone())
+        } else {
+            Err(frame["error"].clone())
+        }
     }
 
     /// The payload of the next event with this name.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
-        let frame = self.frame(|frame| frame["type"] == "event" && frame["event"] == name).await;
+        let frame = self
+            .frame(|frame| frame["type"] == "event" && frame["event"] == name)
+            .await;
         frame["payload"].clone()
     }
 
@@ -157,11 +176,18 @@ impl RawNode {
                 Some(Frame::Close(reason)) => {
                     return Err(Closed {
                         code: reason.as_ref().map(|reason| reason.code.into()),
-                        reason: reason.and_then(|reason| reason.description).unwrap_or_default(),
+                        reason: reason
+                            .and_then(|reason| reason.description)
+                            .unwrap_or_default(),
                     });
                 }
                 Some(other) => panic!("unexpected {other:?}"),
-                None => return Err(Closed { code: None, reason: String::new() }),
+                None => {
+                    return Err(Closed {
+                        code: None,
+                        reason: String::new(),
+                    });
+                }
             };
             return Ok(serde_json::from_slice(&bytes).unwrap());
         }
@@ -184,13 +210,16 @@ impl RawNode {
     }
 
     /// Takes the next invoke and answers it.
-    pub(crate) async fn answer_invoke(&mut self, payload: &Value) -> Value {
+    pub(crate) async fn answer_invoke(&mut self, payload: Value) -> Value {
         let invoke = self.event("node.invoke.request").await;
         let result = json!({
             "id": invoke["id"], "nodeId": invoke["nodeId"], "ok": true,
             "payloadJSON": payload.to_string(),
         });
-        assert_eq!(self.request("node.invoke.result", result).await, Ok(json!({ "ok": true })));
+        assert_eq!(
+            self.request("node.invoke.result", result).await,
+            Ok(json!({ "ok": true }))
+        );
         invoke
     }
 }
