@@ -25,6 +25,11 @@ impl Context {
         self.directory_changed
     }
 
+    /// Whether standard input may be what another command writes, even at the start of the text.
+    pub(super) fn may_be_fed(self) -> bool {
+        self.depth > 1
+    }
+
     /// A text inside this one, if it may be looked at.
     pub(super) fn nested(self) -> Option<Self> {
         let depth = self.depth + 1;

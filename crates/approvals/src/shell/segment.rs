@@ -8,9 +8,8 @@ use super::{
     Dialect, Joint, Kind, Nested, PromptOnly, Reason, Refusal, Script, Segment, Word, operands,
     vocabulary,
 };
-use crate::command::trim;
 use crate::wrapper::runner::{self, Runner};
-use crate::wrapper::shell::{self, Invocation, Shell};
+use crate::wrapper::shell::{self, Invocation, Payload, Shell};
 use crate::wrapper::{TrustPlan, WrapperKind, executable_name};
 
 /// A simple command as it was read.
@@ -43,7 +42,7 @@ pub(super) fn classify(
     let plan = TrustPlan::of(&command.argv);
     require_same_keyword(&command, joint, source)?;
     let class = if command.assignments.is_empty() {
-        class_of(&command, &plan, dialect, context)?
+        class_of(&command, &plan, joint, dialect, context)?
     } else {
         Class::PromptOnly(PromptOnly::Assignment)
     };
@@ -140,6 +139,7 @@ fn require_same_keyword(
 fn class_of(
     command: &SimpleCommand,
     plan: &TrustPlan,
+    joint: Joint,
     dialect: Dialect,
     context: Context,
 ) -> Result<Class, Refusal> {
@@ -149,6 +149,12 @@ fn class_of(
     let shell = Shell::named(name);
     if let Some(why) = prompt_only(command, plan, shell, dialect) {
         return Ok(Class::PromptOnly(why));
+    }
+    let is_fed = context.may_be_fed() || matches!(joint, Joint::Pipe | Joint::PipeBoth);
+    if is_fed && shell.is_some_and(|shell| reads_standard_input(shell, inner)) {
+        return Ok(Class::PromptOnly(PromptOnly::CommandCarrier(
+            executable_name(name),
+        )));
     }
     let literal_until = literal_words(argv, plan, shell);
     let mut before = command.words.iter().take(literal_until);
@@ -265,76 +271,35 @@ fn ends_with_ignoring_case(token: &str, name: &str) -> bool {
         .any(|window| window.iter().map(lower).eq(name.bytes()))
 }
 
+/// Whether a shell may take commands from standard input, which another command writes.
+fn reads_standard_input(shell: Shell, words: &[String]) -> bool {
+    shell::classify(shell, words, None) == Invocation::Script
+        && shell::sole_script_position(shell, words).is_none()
+}
+
 /// What a shell without wrappers is to policy, if it is given a command text.
 fn shell_kind(shell: Shell, argv: &[String], context: Context) -> Option<Kind> {
     match shell::classify(shell, argv, None) {
         Invocation::Script => None,
         Invocation::Opaque => Some(Kind::Shell),
         Invocation::Payload(payload) => Some(
-            open_nested(argv, &payload.text, context)
+            open_nested(argv, &payload, context)
                 .map_or(Kind::Shell, |nested| Kind::Nested(Box::new(nested))),
         ),
     }
 }
 
-fn open_nested(argv: &[String], text: &str, context: Context) -> Option<Nested> {
-    let (token, options) = argv.split_first()?;
-    if token.contains(['/', '\\']) {
+fn open_nested(argv: &[String], payload: &Payload, context: Context) -> Option<Nested> {
+    let token = argv.first()?;
+    if token.contains(['/', '\\']) || !shell::has_plain_start(argv, payload.position) {
         return None;
     }
     let dialect = Dialect::of(token)?;
-    let context = context.nested()?;
-    let payload_index = 1 + payload_position(options)?;
-    let payload = argv.get(payload_index)?;
-    if trim(payload) != text {
-        return None;
-    }
-    let script = parser::parse(payload, dialect, context).ok()?;
+    let script = parser::parse(&payload.source, dialect, context.nested()?).ok()?;
     has_bare_commands(&script).then_some(Nested {
-        payload_index,
+        payload_index: payload.position,
         script,
     })
-}
-
-/// Where the command text stands behind options that change neither what the shell reads first nor
-/// how it reads the text.
-fn payload_position(options: &[String]) -> Option<usize> {
-    const SHORT: &str = "efuvxC";
-    const LONG: [&str; 6] = [
-        "errexit",
-        "noclobber",
-        "noglob",
-        "nounset",
-        "pipefail",
-        "xtrace",
-    ];
-    let mut position = 0;
-    loop {
-        let word = options.get(position)?;
-        position += 1;
-        let letters = match word.strip_prefix('-') {
-            Some(letters) if !letters.is_empty() => letters,
-            _ if word == "+o" => "o",
-            _ => return None,
-        };
-        for letter in letters.chars() {
-            match letter {
-                'c' => {}
-                'o' => {
-                    let name = options.get(position)?;
-                    if !LONG.contains(&name.as_str()) {
-                        return None;
-                    }
-                    position += 1;
-                }
-                _ if SHORT.contains(letter) => {}
-                _ => return None,
-            }
-        }
-        if letters.contains('c') {
-            return Some(position);
-        }
-    }
 }
 
 /// Whether every command is looked up by its name, and none is known to start another

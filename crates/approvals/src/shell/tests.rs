@@ -389,6 +389,7 @@ fn a_segment_that_needs_a_human_may_expand_variables() {
         ("command -p a", blocked("command")),
         ("busybox ls", blocked("busybox")),
         ("busybox sh -c a", shell("busybox")),
+        ("env sh +c a", shell("env")),
         ("env sh -c a", shell("env")),
         ("nice bash -c 'a'", shell("nice")),
         ("exec sh -c a", shell("exec")),
@@ -422,6 +423,30 @@ fn a_segment_that_needs_a_human_may_expand_variables() {
     ] {
         assert!(refused(payload, Dialect::Bash).is_some(), "{payload}");
     }
+}
+
+#[test]
+fn a_shell_that_is_fed_commands_needs_a_human() {
+    let kinds = |payload: &str| -> Vec<Kind> {
+        let script = read(payload);
+        script.segments.into_iter().map(|it| it.kind).collect()
+    };
+    let fed = |name: &str| Kind::PromptOnly(PromptOnly::CommandCarrier(name.to_owned()));
+    for (payload, name) in [
+        ("echo id | sh", "sh"),
+        ("echo id | /bin/bash -x", "bash"),
+        ("echo id | nice dash", "dash"),
+        ("echo id | sh -s a", "sh"),
+        ("echo id | sh -", "sh"),
+    ] {
+        assert_eq!(kinds(payload)[1], fed(name), "{payload}");
+    }
+    assert_eq!(kinds("echo id; sh")[1], Kind::Command);
+    assert_eq!(kinds("echo id | sh ./x.sh")[1], Kind::Command);
+    let Kind::Nested(nested) = &kinds("echo id | sh -c 'true; sh'")[1] else {
+        panic!("the inner text is plain")
+    };
+    assert_eq!(nested.script.segments[1].kind, fed("sh"));
 }
 
 #[test]

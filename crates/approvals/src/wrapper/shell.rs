@@ -111,6 +111,9 @@ pub fn classify(shell: Shell, words: &[String], raw: Option<&str>) -> Invocation
         return Invocation::Script;
     };
     let meant = || raw == Some(found.payload.text.as_str()) || raw == Some(&command_text(words));
+    if found.doubtful {
+        return Invocation::Opaque;
+    }
     let plain_login = shell == Shell::Sh && words.get(1).is_some_and(|word| word == "-lc");
     if plain_login && meant() {
         return Invocation::Payload(found.payload);
@@ -125,6 +128,8 @@ struct Found {
     payload: Payload,
     login: bool,
     interactive: bool,
+    /// The shell may take another word for its command line than the one that was found.
+    doubtful: bool,
 }
 
 /// The short options of a POSIX shell that leave the meaning of its command line alone. `k` is not
@@ -181,6 +186,7 @@ pub fn has_plain_start(words: &[String], position: usize) -> bool {
 fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
     let mut login = false;
     let mut interactive = false;
+    let mut doubtful = false;
     let mut position = 1;
     while let Some(word) = words.get(position) {
         if word == "--" || !word.starts_with(['-', '+']) {
@@ -195,6 +201,7 @@ fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
         }) {
             (position, text)
         } else if let Some(cluster) = CommandCluster::of(word) {
+            doubtful |= word.starts_with('+');
             match cluster {
                 CommandCluster::Attached(text) => (position, text),
                 CommandCluster::Ahead(skipped) => {
@@ -218,6 +225,8 @@ fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
             arguments: words.get(at + 1..).unwrap_or_default().to_vec(),
         };
         return Some(Found {
+            // Most shells read options up to the first word that is none, and take that one.
+            doubtful: doubtful || text.starts_with(['-', '+']),
             payload,
             login,
             interactive,
@@ -236,7 +245,8 @@ enum CommandCluster<'a> {
 
 impl<'a> CommandCluster<'a> {
     fn of(word: &'a str) -> Option<Self> {
-        let letters = short_letters(word, &['-'])?;
+        // Most shells take `+c` for `-c`.
+        let letters = short_letters(word, &['-', '+'])?;
         let (_, rest) = letters.split_once('c')?;
         if rest.chars().all(|letter| letter.is_ascii_alphabetic()) {
             return Some(Self::Ahead(value_letters(letters)));
@@ -252,7 +262,7 @@ fn short_letters<'a>(word: &'a str, signs: &[char]) -> Option<&'a str> {
 }
 
 fn has_short_flag(word: &str, flag: char) -> bool {
-    short_letters(word, &['-']).is_some_and(|letters| letters.contains(flag))
+    short_letters(word, &['-', '+']).is_some_and(|letters| letters.contains(flag))
 }
 
 /// Each `o` and `O` among short options takes one of the following words.
