@@ -40,7 +40,7 @@ pub(super) fn classify(
     context: Context,
 ) -> Result<Segment, Refusal> {
     let plan = TrustPlan::of(&command.argv);
-    require_same_keyword(&command, joint, source)?;
+    require_same_keyword(&command, joint, source, dialect)?;
     let class = if command.assignments.is_empty() {
         class_of(&command, &plan, joint, dialect, context)?
     } else {
@@ -105,6 +105,7 @@ fn require_same_keyword(
     command: &SimpleCommand,
     joint: Joint,
     source: &str,
+    dialect: Dialect,
 ) -> Result<(), Refusal> {
     let written = |position: usize| {
         let word = command.words.get(position);
@@ -121,7 +122,8 @@ fn require_same_keyword(
         return refuse();
     }
     let mut position = 1;
-    if written(position) == Some("-p") {
+    let has_option = matches!(dialect, Dialect::Posix | Dialect::Bash);
+    if has_option && written(position) == Some("-p") {
         position += 1;
     }
     let (Some(name), Some(word)) = (command.argv.get(position), command.words.get(position)) else {
@@ -133,7 +135,7 @@ fn require_same_keyword(
     if name == "time" || !between.is_some_and(|between| between.bytes().all(is_plain)) {
         return refuse();
     }
-    require_plain_executable(name, word, Dialect::Posix)
+    require_plain_executable(name, word, dialect)
 }
 
 fn class_of(

@@ -333,6 +333,10 @@ fn what_only_some_shells_read_that_way_is_left_to_them() {
         ("not a", &[Dialect::Fish][..]),
         ("echo =ls", &[Dialect::Zsh][..]),
         ("echo }", &[Dialect::Zsh][..]),
+        (
+            "time -p ls",
+            &[Dialect::Korn, Dialect::Zsh, Dialect::Fish][..],
+        ),
     ] {
         for dialect in ALL {
             let is_refused = refused(payload, dialect).is_some();
