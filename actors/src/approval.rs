@@ -372,9 +372,10 @@ impl Approval {
         ctx: &mut Context<Self>,
     ) {
         // The last thing before the process is started: the machine is still what was decided on.
-        if let Err(error) = clearance.verified.recheck() {
-            return deny(asker, &request, error.into());
-        }
+        let prepared = match clearance.verified.start() {
+            Ok(prepared) => prepared,
+            Err(error) => return deny(asker, &request, error.into()),
+        };
         self.note_use(&request, &clearance, ctx);
         let label = RunLabel {
             head: event_head(&request),
@@ -384,9 +385,10 @@ impl Approval {
             generation: asker.generation,
             id: asker.id.clone(),
             spec: RunSpec {
-                cwd: clearance.verified.cwd().map(PathBuf::from),
-                argv: clearance.verified.argv,
-                program: None,
+                cwd: prepared.cwd,
+                argv: prepared.argv,
+                program: prepared.program,
+                held: prepared.held,
                 environment: self.environment.with(request.overrides),
                 timeout: request.timeout,
             },
