@@ -240,7 +240,13 @@ impl Approval {
         let agent = request.agent_id.as_deref();
         let approval = request.approval.kind();
         let policy = resolve(&self.config, self.current.document(), agent, approval);
-        policy.auto_allow_skills.value && policy.security.value == Security::Allowlist
+        let is_decided_by_policy = match approval {
+            PlanApproval::None | PlanApproval::AskFallback => true,
+            PlanApproval::Explicit(_) | PlanApproval::AutoReview => false,
+        };
+        is_decided_by_policy
+            && policy.auto_allow_skills.value
+            && policy.security.value == Security::Allowlist
     }
 
     /// Does something once the gateway told its skills, or did not in time.
