@@ -2,23 +2,26 @@
 //! §11; D7).
 //!
 //! The order of a run is: the policy snapshot of a delayed approval
-//! ([`PolicySnapshot::still_holds_under`]), the wrappers ([`Host::has_unresolved_wrapper`]), the
-//! decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
-//! and [`Verified::recheck`] as the last thing before the process is started.
+//! ([`PolicySnapshot::still_holds_under`]), the decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
+//! and [`Verified::start`] as the last thing before the process is started.
 //!
 //! [`PolicySnapshot::still_holds_under`]: approvals::plan::PolicySnapshot::still_holds_under
 //! [`PlanRecord::admit`]: approvals::plan::PlanRecord::admit
 
 use std::path::{Path, PathBuf};
 
+use approvals::analysis::{Analysis, NotPinned, Payload};
 use approvals::command::CommandLine;
-use approvals::decision::{Basis, DenialReason};
-use approvals::plan::{DirectoryIdentity, FileOperand, PlanRefusal, SystemRunPlan};
+use approvals::decision::{Allowed, Basis, DenialReason};
+use approvals::plan::{DirectoryIdentity, PlanRefusal, SystemRunPlan};
 use approvals::policy::{Approval, Security};
 use approvals::wrapper::TrustPlan;
 
-use crate::binding::{BindingRefusal, CwdSnapshot, is_unchanged, operand_index, pin_executable};
+use crate::binding::{
+    BindingRefusal, CwdSnapshot, Handover, HeldFile, descriptor_path, operand_index, pin_executable,
+};
 use crate::host::Host;
+use crate::run::HeldDescriptor;
 
 /// A run that the policy allows.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,9 @@ pub struct AllowedRun<'a> {
     /// How much may run under the policy that applies.
     pub security: Security,
     /// Why the run is allowed.
-    pub basis: Basis,
+    pub allowed: &'a Allowed,
+    /// What it would execute.
+    pub analysis: &'a Analysis,
 }
 
 /// A run that is tied to this machine as it is now.
@@ -43,7 +48,20 @@ pub struct Verified {
     /// What is executed.
     pub argv: Vec<String>,
     cwd: VerifiedCwd,
-    operand: Option<BoundOperand>,
+    operand: Option<HeldOperand>,
+}
+
+/// What is started, and what it needs to be kept open.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// What is executed.
+    pub argv: Vec<String>,
+    /// The file to execute, where it is not looked up by the first word.
+    pub program: Option<PathBuf>,
+    /// Where the command is started; the node's own working directory if `None`.
+    pub cwd: Option<PathBuf>,
+    /// What `argv`, `program` and `cwd` refer to.
+    pub held: Vec<HeldDescriptor>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,11 +71,10 @@ enum VerifiedCwd {
     Checked(CwdSnapshot),
 }
 
-/// A plan's file binding with the argv and directory that it is read in.
+/// A plan's file with the directory that its name is read in.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct BoundOperand {
-    operand: FileOperand,
-    argv: Vec<String>,
+struct HeldOperand {
+    file: HeldFile,
     cwd: PathBuf,
 }
 
@@ -109,16 +126,15 @@ pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyE
     } else {
         run.command.argv().to_vec()
     };
-    let planned = match run.basis {
-        Basis::Allowlist if run.command.payload().is_none() => {
-            Some(pin_allowed(&argv, host, &folder)?)
-        }
-        Basis::Allowlist | Basis::Approval | Basis::ExactCommand | Basis::FullSecurity => None,
+    let planned = match (run.allowed.basis, run.analysis) {
+        (Basis::Allowlist, Analysis::Direct(_)) => Some(pin_allowed(&argv, host, &folder)?),
+        (Basis::Allowlist, Analysis::Payload(payload)) => pin_payload(run, payload)?,
+        (Basis::Approval | Basis::ExactCommand | Basis::FullSecurity, _) => None,
     };
     let operand = run.plan.and_then(|plan| plan.mutable_file_operand.as_ref());
-    if operand.is_some_and(|operand| !is_unchanged(operand, &argv, &folder)) {
-        return Err(BindingRefusal::OperandChanged.into());
-    }
+    let file = operand
+        .map(|operand| HeldFile::open(operand, &argv, &folder))
+        .transpose()?;
     if is_bound && run.plan.is_some() {
         let found = operand_index(&argv, run.command, host, &folder)?;
         match (found, operand) {
@@ -130,11 +146,7 @@ pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyE
             (Some(_), Some(_)) => {}
         }
     }
-    let operand = operand.map(|operand| BoundOperand {
-        operand: operand.clone(),
-        argv: argv.clone(),
-        cwd: folder,
-    });
+    let operand = file.map(|file| HeldOperand { file, cwd: folder });
     Ok(Verified {
         argv: planned.unwrap_or(argv),
         cwd: match checked {
@@ -163,6 +175,24 @@ fn pin_allowed(argv: &[String], host: &Host<'_>, cwd: &Path) -> Result<Vec<Strin
     Ok(argv)
 }
 
+/// The argv with the safe bins of its shell payload pinned; `None` if nothing needs to be.
+fn pin_payload(
+    run: &AllowedRun<'_>,
+    payload: &Payload,
+) -> Result<Option<Vec<String>>, VerifyError> {
+    if payload.is_foreign {
+        return Err(VerifyError::ExecutionPlan);
+    }
+    let pinned = payload
+        .with_safe_bins_pinned(&run.allowed.satisfied)
+        .map_err(|NotPinned| VerifyError::ExecutionPlan)?;
+    let Some(pinned) = pinned else {
+        return Ok(None);
+    };
+    let argv = run.command.with_payload(&pinned);
+    argv.map(Some).ok_or(VerifyError::ExecutionPlan)
+}
+
 impl Verified {
     /// Where the command is started; the node's own working directory if `None`.
     #[must_use]
@@ -182,26 +212,51 @@ impl Verified {
         }
     }
 
-    /// Whether the directory and the bound file are still what [`verify`] found. Looks at the disk as
-    /// that does.
+    /// How the command is started: in the directory and with the file that [`verify`] found, by their
+    /// descriptors where the system can do that. May look at the disk; the last thing before the
+    /// start.
     ///
     /// # Errors
     /// [`BindingRefusal::CwdChanged`] and [`BindingRefusal::OperandChanged`].
-    pub fn recheck(&self) -> Result<(), VerifyError> {
-        if let VerifiedCwd::Checked(snapshot) = &self.cwd {
-            snapshot.recheck()?;
-        }
-        match &self.operand {
-            Some(bound) if !is_unchanged(&bound.operand, &bound.argv, &bound.cwd) => {
-                Err(BindingRefusal::OperandChanged.into())
+    pub fn start(&self) -> Result<Start, VerifyError> {
+        let mut held = Vec::new();
+        let cwd = match &self.cwd {
+            VerifiedCwd::Unchecked(cwd) => cwd.clone(),
+            VerifiedCwd::Checked(snapshot) => {
+                let directory = snapshot.hold()?;
+                let path = descriptor_path(&directory);
+                held.push(directory);
+                Some(path.unwrap_or_else(|| snapshot.path().to_owned()))
             }
-            Some(_) | None => Ok(()),
-        }
+        };
+        let Some(operand) = &self.operand else {
+            let argv = self.argv.clone();
+            return Ok(Start {
+                argv,
+                program: None,
+                cwd,
+                held,
+            });
+        };
+        let Handover {
+            argv,
+            program,
+            held: file,
+        } = operand.file.hand_over(&self.argv, &operand.cwd)?;
+        held.extend(file);
+        Ok(Start {
+            argv,
+            program,
+            cwd,
+            held,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use approvals::allowlist::{Target, Unanalysable};
+    use approvals::plan::FileOperand;
     use std::fs;
 
     use approvals::plan::{PlanRecord, PolicySnapshot};
@@ -211,8 +266,20 @@ mod tests {
     use crate::host::scene::{Scene, command};
     use crate::prepare::{PreparePolicy, Prepared, prepare};
     use crate::request::PrepareRequest;
+    use crate::run::RunSpec;
 
     const APPROVED: Approval = Approval::Explicit(Grant::Once);
+
+    fn allowed(basis: Basis) -> Allowed {
+        Allowed {
+            basis,
+            satisfied: vec![None],
+        }
+    }
+
+    fn direct() -> Analysis {
+        Analysis::Direct(Target::Unanalysable(Unanalysable::ShellPayload))
+    }
 
     fn prepared(scene: &Scene, argv: &[&str], cwd: &str) -> Prepared {
         let params = serde_json::json!({"command": argv, "cwd": scene.path(cwd)}).to_string();
@@ -237,7 +304,8 @@ mod tests {
             plan: Some(plan),
             approval: APPROVED,
             security: Security::Allowlist,
-            basis: Basis::Approval,
+            allowed: &allowed(Basis::Approval),
+            analysis: &direct(),
         };
         verify(&run, &scene.host())
     }
@@ -254,7 +322,8 @@ mod tests {
             plan: None,
             approval: Approval::None,
             security,
-            basis,
+            allowed: &allowed(basis),
+            analysis: &direct(),
         };
         verify(&run, &scene.host())
     }
@@ -270,7 +339,7 @@ mod tests {
             "spawning will tell that it is missing"
         );
         assert_eq!(verified.cwd_identity(), None);
-        assert_eq!(verified.recheck(), Ok(()));
+        assert_eq!(verified.start().map(|_| ()), Ok(()));
     }
 
     #[test]
@@ -338,7 +407,7 @@ mod tests {
             assert_eq!(verified.argv, prepared.plan.argv);
             assert_eq!(verified.cwd(), Some(scene.root().join("d").as_path()));
             assert_eq!(verified.cwd_identity(), Some(prepared.cwd));
-            assert_eq!(verified.recheck(), Ok(()));
+            assert_eq!(verified.start().map(|_| ()), Ok(()));
         }
         let gone = command("nosuchprogram");
         let run = AllowedRun {
@@ -347,7 +416,8 @@ mod tests {
             plan: None,
             approval: Approval::AskFallback,
             security: Security::Full,
-            basis: Basis::FullSecurity,
+            allowed: &allowed(Basis::FullSecurity),
+            analysis: &direct(),
         };
         assert_eq!(
             verify(&run, &scene.host()),
@@ -384,10 +454,130 @@ mod tests {
             let refusal = Err(BindingRefusal::OperandChanged.into());
             assert_eq!(approved(&scene, &plan).map(|_| ()), refusal, "{change}");
             assert_eq!(
-                verified.recheck(),
+                verified.start().map(|_| ()),
                 refusal,
                 "{change} just before execution"
             );
+        }
+    }
+
+    /// Runs what was started, after `change` had its chance in the last moment.
+    async fn output_after(scene: &Scene, argv: &[&str], change: impl FnOnce(&Scene)) -> String {
+        let plan = prepared(scene, argv, "").plan;
+        let Start {
+            argv,
+            program,
+            cwd,
+            held,
+        } = approved(scene, &plan).unwrap().start().unwrap();
+        change(scene);
+        let spec = RunSpec {
+            argv,
+            program,
+            cwd,
+            held,
+            environment: scene.command_environment(),
+            timeout: None,
+        };
+        let (_sender, cancel) = tokio::sync::oneshot::channel();
+        let payload = crate::run::run(spec, cancel).await.payload;
+        assert_eq!(
+            (payload.stderr.as_str(), &payload.error),
+            ("", &None),
+            "{argv:?}",
+            argv = plan.argv
+        );
+        payload.stdout
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_script_that_was_hashed_runs_under_its_own_name() {
+        let text = |first: &str| format!("{first}echo \"SAFE [$0] $# $1 $2\"\nexit 0\n");
+        for (argv, first, name) in [
+            (&["/bin/sh", "./run.sh", "a b", "c"][..], "", "./run.sh"),
+            (&["/bin/sh", "-eu", "./run.sh", "a b", "c"], "", "./run.sh"),
+            (&["/bin/bash", "./run.sh", "a b", "c"], "", "./run.sh"),
+            (&["nice", "sh", "./run.sh", "a b", "c"], "", "./run.sh"),
+            (&["./run.sh", "a b", "c"], "#!/bin/sh\n", "run.sh"),
+            (&["./run.sh", "a b", "c"], "#!/bin/sh -e\n", "run.sh"),
+            (&["./run.sh", "a b", "c"], "#!/usr/bin/env bash\n", "run.sh"),
+            (&["./run.sh", "a b", "c"], "", "run.sh"),
+        ] {
+            for in_place in [false, true] {
+                let scene = Scene::new();
+                scene.program("run.sh").write("run.sh", &text(first));
+                let output = output_after(&scene, argv, |scene| {
+                    let evil = if in_place { "run.sh" } else { "evil.sh" };
+                    scene.program(evil).write(evil, "#!/bin/sh\necho EVIL\n");
+                    fs::rename(scene.path(evil), scene.path("run.sh")).unwrap();
+                });
+                let name = if name.starts_with('.') {
+                    name.to_owned()
+                } else {
+                    scene.path(name)
+                };
+                assert_eq!(
+                    output.await,
+                    format!("SAFE [{name}] 2 a b c\n"),
+                    "{argv:?} {first}"
+                );
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_binary_that_was_hashed_runs_whatever_its_name_means_by_then() {
+        let scene = Scene::new();
+        fs::copy("/usr/bin/echo", scene.path("tool")).unwrap();
+        let output = output_after(&scene, &["./tool", "SAFE"], |scene| {
+            fs::remove_file(scene.path("tool")).unwrap();
+            scene
+                .program("tool")
+                .write("tool", "#!/bin/sh\necho EVIL\n");
+        });
+        assert_eq!(output.await, "SAFE\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_directory_that_was_checked_is_the_one_that_the_command_runs_in() {
+        let scene = Scene::new();
+        scene.folder("cw").write("cw/marker", "").folder("other");
+        let plan = prepared(&scene, &["ls"], "cw").plan;
+        let start = approved(&scene, &plan).unwrap().start().unwrap();
+        fs::rename(scene.path("cw"), scene.path("moved")).unwrap();
+        fs::rename(scene.path("other"), scene.path("cw")).unwrap();
+        let spec = RunSpec {
+            argv: start.argv,
+            program: start.program,
+            cwd: start.cwd,
+            held: start.held,
+            environment: scene.command_environment(),
+            timeout: None,
+        };
+        let (_sender, cancel) = tokio::sync::oneshot::channel();
+        assert_eq!(
+            crate::run::run(spec, cancel).await.payload.stdout,
+            "marker\n"
+        );
+    }
+
+    #[test]
+    fn a_script_that_asks_where_it_was_read_from_is_not_moved() {
+        let scene = Scene::new();
+        scene
+            .write("run.sh", "echo \"${BASH_SOURCE[0]}\"\n")
+            .write("p.py", "1");
+        for argv in [["/bin/bash", "./run.sh"], ["python3", "./p.py"]] {
+            if scene.host().resolve(argv[0], None).resolved_path.is_none() {
+                continue;
+            }
+            let plan = prepared(&scene, &argv, "").plan;
+            let start = approved(&scene, &plan).unwrap().start().unwrap();
+            assert_eq!(start.argv, plan.argv);
+            assert_eq!(start.program, None);
         }
     }
 
@@ -425,13 +615,15 @@ mod tests {
             }),
             approval: Approval::None,
             security: Security::Allowlist,
-            basis: Basis::Allowlist,
+            allowed: &allowed(Basis::Allowlist),
+            analysis: &direct(),
         };
         let refusal = Err(BindingRefusal::OperandNotBound.into());
         assert_eq!(verify(&unapproved, &scene.host()), refusal);
         let full = AllowedRun {
             security: Security::Full,
-            basis: Basis::FullSecurity,
+            allowed: &allowed(Basis::FullSecurity),
+            analysis: &direct(),
             ..unapproved
         };
         assert!(verify(&full, &scene.host()).is_ok());
@@ -450,7 +642,10 @@ mod tests {
         fs::rename(scene.path("cw"), scene.path("old")).unwrap();
         let missing = Err(BindingRefusal::CwdMissing.into());
         assert_eq!(approved(&scene, &prepared.plan), missing);
-        assert_eq!(verified.recheck(), Err(BindingRefusal::CwdChanged.into()));
+        assert_eq!(
+            verified.start().map(|_| ()),
+            Err(BindingRefusal::CwdChanged.into())
+        );
 
         scene.link("cw", "other");
         let linked = Err(BindingRefusal::CwdNotCanonical.into());
@@ -461,6 +656,9 @@ mod tests {
         let recreated = approved(&scene, &prepared.plan).unwrap();
         let identity = recreated.cwd_identity().unwrap();
         assert_eq!(record.admit(identity), Err(PlanRefusal::AnotherDirectory));
-        assert_eq!(verified.recheck(), Err(BindingRefusal::CwdChanged.into()));
+        assert_eq!(
+            verified.start().map(|_| ()),
+            Err(BindingRefusal::CwdChanged.into())
+        );
     }
 }
