@@ -6,6 +6,7 @@
 
 mod clearance;
 mod current;
+mod plans;
 mod skills;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,12 +16,12 @@ use std::time::Duration;
 
 use ::exec::environment::BaseEnvironment;
 use ::exec::host::Host;
-use ::exec::prepare::{PreparePolicy, Prepared, prepare};
-use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunApproval, RunRequest};
+use ::exec::prepare::{PreparePolicy, prepare};
+use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
 use approvals::decision::{DenialReason, Match};
-use approvals::plan::{PlanRecord, PolicySnapshot, SystemRunPlan};
+use approvals::plan::PolicySnapshot;
 use approvals::policy::{
     Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
@@ -31,18 +32,19 @@ use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
 use secrecy::SecretString;
 use serde_json::Value;
-use state::{Plan, PlanDigest, PlanLookup, Replacement, StoredApprovals};
+use state::{Replacement, StoredApprovals};
 use tracing::{debug, error, info, warn};
 
 use self::clearance::{Circumstances, Clearance, Denial, clear};
 use self::current::Current;
+use self::plans::{remember, use_plan, with_snapshot};
 use self::skills::Skills;
 use crate::clock;
 use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{
     CancelGeneration, CancelRun, Exec, RunLabel, StartRun, StopAll, Which, answer, to_json,
 };
-use crate::store::{FindPlan, RememberPlan, ReplaceApprovals, Store, StoreError, TakePlan};
+use crate::store::{ReplaceApprovals, Store, StoreError};
 
 /// How long uses of rules are gathered before they are written (D11).
 const USAGE_BATCH: Duration = Duration::from_secs(2);
@@ -742,88 +744,6 @@ fn decode(params: Option<&str>) -> Result<Option<Value>, RequestError> {
             .map(Some)
             .map_err(|_| RequestError::ParamsMalformed),
     }
-}
-
-fn digest(plan: &SystemRunPlan) -> PlanDigest {
-    PlanDigest(plan.digest())
-}
-
-/// Gives an approved plan back the snapshot that its gateway dropped, from this node's own record
-/// (D13).
-async fn with_snapshot(
-    mut request: RunRequest,
-    store: &Addr<Store>,
-) -> Result<RunRequest, InvokeError> {
-    if !request.approval.is_delayed() {
-        return Ok(request);
-    }
-    let plan = match &mut request.approval {
-        RunApproval::Explicit { plan, .. } | RunApproval::AutoReview { plan } => plan,
-        RunApproval::None { .. } | RunApproval::AskFallback { .. } => return Ok(request),
-    };
-    if plan.policy_snapshot.is_some() {
-        return Ok(request);
-    }
-    let found = store
-        .send(FindPlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    plan.policy_snapshot = match found {
-        PlanLookup::Prepared(remembered) => PolicySnapshot::parse(&remembered.policy_snapshot).ok(),
-        PlanLookup::Unknown | PlanLookup::Expired => None,
-    };
-    if plan.policy_snapshot.is_none() {
-        return Err(InvokeError::invalid_request(
-            RequestError::NoPolicySnapshot.to_string(),
-        ));
-    }
-    Ok(request)
-}
-
-/// Takes one use from the plan of an approved run; the inner result is a refusal (D13).
-async fn use_plan(
-    request: &RunRequest,
-    clearance: &Clearance,
-    store: &Addr<Store>,
-) -> Result<Result<(), Denial>, InvokeError> {
-    let plan = match &request.approval {
-        RunApproval::None { .. } => return Ok(Ok(())),
-        RunApproval::Explicit { plan, .. }
-        | RunApproval::AskFallback { plan }
-        | RunApproval::AutoReview { plan } => plan,
-    };
-    let Some(cwd) = clearance.verified.cwd_identity() else {
-        return Ok(Ok(()));
-    };
-    let taken = store
-        .send(TakePlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    let record = match taken {
-        PlanLookup::Unknown => PlanRecord::Unknown,
-        PlanLookup::Expired => PlanRecord::Expired,
-        PlanLookup::Prepared(remembered) => PlanRecord::Prepared {
-            cwd: remembered.cwd,
-        },
-    };
-    Ok(record
-        .admit(cwd)
-        .map_err(|refusal| Denial::approval_required(refusal.to_string())))
-}
-
-/// Remembers a plan before anybody is told of it (D13).
-async fn remember(prepared: &Prepared, store: &Addr<Store>) -> Result<(), InvokeError> {
-    let policy_snapshot =
-        serde_json::to_value(&prepared.plan.policy_snapshot).map_err(|_| unanswered())?;
-    let plan = Plan {
-        policy_snapshot,
-        cwd: prepared.cwd,
-    };
-    let remember = RememberPlan {
-        digest: digest(&prepared.plan),
-        plan,
-    };
-    Ok(store.send(remember).await.map_err(StoreError::from)??)
 }
 
 fn event_head(request: &RunRequest) -> ExecEventHead {
