@@ -5,43 +5,51 @@
 //! stopped: until it is handed to exec it can still be dropped.
 
 mod clearance;
+mod current;
+mod plans;
+mod skills;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::exec::environment::BaseEnvironment;
 use ::exec::host::Host;
-use ::exec::prepare::{PreparePolicy, Prepared, prepare};
-use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunApproval, RunRequest};
+use ::exec::prepare::{PreparePolicy, prepare};
+use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
-use approvals::decision::DenialReason;
-use approvals::plan::{PlanRecord, PolicySnapshot, SystemRunPlan};
+use approvals::decision::{DenialReason, Match};
+use approvals::plan::PolicySnapshot;
 use approvals::policy::{
-    Approval as PlanApproval, ExecConfig, Grant, agent_key, document_policy, resolve,
+    Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
 use approvals::snapshot::{SnapshotError, Stored, wants_resolved_defaults};
-use approvals::usage::{Coverage, RecordedUse};
+use approvals::usage::{Coverage, InlineCode, RecordedUse};
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
 use secrecy::SecretString;
 use serde_json::Value;
-use state::{Plan, PlanDigest, PlanLookup, Replacement, StoredApprovals};
+use state::{Replacement, StoredApprovals};
 use tracing::{debug, error, info, warn};
 
 use self::clearance::{Circumstances, Clearance, Denial, clear};
+use self::current::Current;
+use self::plans::{remember, use_plan, with_snapshot};
+use self::skills::Skills;
 use crate::clock;
-use crate::connection::InvokeAnswer;
+use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{
     CancelGeneration, CancelRun, Exec, RunLabel, StartRun, StopAll, Which, answer, to_json,
 };
-use crate::store::{FindPlan, RememberPlan, ReplaceApprovals, Store, StoreError, TakePlan};
+use crate::store::{ReplaceApprovals, Store, StoreError};
 
 /// How long uses of rules are gathered before they are written (D11).
 const USAGE_BATCH: Duration = Duration::from_secs(2);
+/// Longest wait for the gateway to tell its skills; without an answer the last one counts.
+const SKILLS_DEADLINE: Duration = Duration::from_secs(3);
 /// Invokes that may wait for this actor; beyond it the gateway is told that the node is busy.
 const MAILBOX: usize = 4096;
 /// What events call the host (wire protocol §11.6).
@@ -67,6 +75,8 @@ pub(crate) struct Invoke {
     pub(crate) release: GatewayRelease,
     /// Who waits for the answer.
     pub(crate) reply: Recipient<InvokeAnswer>,
+    /// Who can ask the gateway.
+    pub(crate) gateway: Recipient<AskSkillBins>,
 }
 
 /// The gateway no longer waits for an invoke.
@@ -135,7 +145,7 @@ impl Asker {
 struct Decided {
     request: RunRequest,
     clearance: Result<Clearance, Denial>,
-    under: Arc<Stored>,
+    under: Arc<Current>,
 }
 
 type Deferred = Box<dyn FnOnce(&mut Approval, &mut Context<Approval>)>;
@@ -150,7 +160,11 @@ pub(crate) struct Approval {
     store: Addr<Store>,
     exec: Addr<Exec>,
     /// The document that counts, uses included that are not written yet.
-    stored: Arc<Stored>,
+    current: Arc<Current>,
+    /// What is known of the gateway's skills.
+    skills: Skills,
+    /// Runs that wait for the gateway to tell its skills, while it is asked.
+    waiting_for_skills: Option<Vec<Deferred>>,
     /// The text that the database holds.
     written: Option<SecretString>,
     /// Invokes that wait for the disk, with their connections; whatever is taken out of here is
@@ -172,6 +186,7 @@ impl Approval {
         if let Some(error) = stored.error() {
             error!(%error, "the approvals document is unreadable: nothing may run");
         }
+        let current = Current::of(stored, home(&options.environment));
         Self {
             location: format!("{}/{DOCUMENT_LOCATION}", options.state_dir.display()),
             config: Arc::new(options.config),
@@ -180,7 +195,9 @@ impl Approval {
             node_cwd: Arc::new(std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))),
             store: options.store,
             exec: options.exec,
-            stored: Arc::new(stored),
+            current: Arc::new(current),
+            skills: Skills::default(),
+            waiting_for_skills: None,
             written,
             deciding: HashMap::new(),
             usage_is_dirty: false,
@@ -196,6 +213,7 @@ impl Approval {
         asker: Asker,
         params: Option<&str>,
         release: GatewayRelease,
+        gateway: &Recipient<AskSkillBins>,
         ctx: &mut Context<Self>,
     ) {
         let missing_snapshot = match release {
@@ -206,20 +224,81 @@ impl Approval {
             Ok(request) => request,
             Err(error) => return asker.invalid(error),
         };
+        if !self.needs_skills(&request) || !self.skills.are_stale(clock::since_boot()) {
+            return self.decide_run(asker, request, ctx);
+        }
+        self.deciding.insert(asker.id.clone(), asker.generation);
+        let decide: Deferred = Box::new(move |actor, ctx| {
+            if actor.deciding.remove(&asker.id).is_none() {
+                return debug!(invoke = %asker.id, "no longer wanted; not run");
+            }
+            actor.decide_run(asker, request, ctx);
+        });
+        self.after_skills(decide, gateway, ctx);
+    }
+
+    /// Whether the outcome may depend on the gateway's skills.
+    fn needs_skills(&self, request: &RunRequest) -> bool {
+        let agent = request.agent_id.as_deref();
+        let approval = request.approval.kind();
+        let policy = resolve(&self.config, self.current.document(), agent, approval);
+        let is_decided_by_policy = match approval {
+            PlanApproval::None | PlanApproval::AskFallback => true,
+            PlanApproval::Explicit(_) | PlanApproval::AutoReview => false,
+        };
+        is_decided_by_policy
+            && policy.auto_allow_skills.value
+            && policy.security.value == Security::Allowlist
+    }
+
+    /// Does something once the gateway told its skills, or did not in time.
+    fn after_skills(
+        &mut self,
+        decide: Deferred,
+        gateway: &Recipient<AskSkillBins>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(waiting) = &mut self.waiting_for_skills {
+            if waiting.len() < MAILBOX {
+                return waiting.push(decide);
+            }
+            return decide(self, ctx);
+        }
+        self.waiting_for_skills = Some(vec![decide]);
+        let asked = tokio::time::timeout(SKILLS_DEADLINE, gateway.send(AskSkillBins));
+        ctx.spawn(asked.into_actor(self).map(|answer, actor, ctx| {
+            let names = match answer {
+                Ok(Ok(names)) => names,
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if names.is_none() {
+                debug!("the gateway did not tell its skills; the last answer counts");
+            }
+            let host = Host::new(&actor.environment, &actor.node_cwd);
+            let bins = names.map(|names| host.resolve_skills(&names));
+            actor.skills.learn(bins, clock::since_boot());
+            for decide in actor.waiting_for_skills.take().unwrap_or_default() {
+                decide(actor, ctx);
+            }
+        }));
+    }
+
+    fn decide_run(&mut self, asker: Asker, request: RunRequest, ctx: &mut Context<Self>) {
         if request.approval.plan().is_none() {
             // Nothing here waits for a disk write, and nothing large is read.
             let clearance = clear(&request, self.circumstances());
             let decided = Decided {
                 request,
                 clearance,
-                under: Arc::clone(&self.stored),
+                under: Arc::clone(&self.current),
             };
-            return self.finish_run(&asker, decided, ctx);
+            return self.finish_run(asker, decided, ctx);
         }
         self.deciding.insert(asker.id.clone(), asker.generation);
         let store = self.store.clone();
         let config = Arc::clone(&self.config);
-        let under = Arc::clone(&self.stored);
+        let under = Arc::clone(&self.current);
+        let skills = self.skills.bins().clone();
         let environment = self.environment.clone();
         let node_cwd = Arc::clone(&self.node_cwd);
         let decide = async move {
@@ -227,7 +306,8 @@ impl Approval {
             let decided = actix_rt::task::spawn_blocking(move || {
                 let circumstances = Circumstances {
                     config: &config,
-                    stored: &under,
+                    current: &under,
+                    skills: &skills,
                     environment: &environment,
                     node_cwd: &node_cwd,
                 };
@@ -252,7 +332,7 @@ impl Approval {
                     return debug!(invoke = %asker.id, "no longer wanted; not run");
                 }
                 match decided {
-                    Ok(decided) => actor.finish_run(&asker, decided, ctx),
+                    Ok(decided) => actor.finish_run(asker, decided, ctx),
                     Err(error) => asker.answer(Err(error)),
                 }
             },
@@ -260,7 +340,19 @@ impl Approval {
     }
 
     /// Carries a decision out: denies, or commits what the approval grants and starts the run.
-    fn finish_run(&mut self, asker: &Asker, decided: Decided, ctx: &mut Context<Self>) {
+    fn finish_run(&mut self, asker: Asker, decided: Decided, ctx: &mut Context<Self>) {
+        let grants = decided.request.approval.kind() == PlanApproval::Explicit(Grant::Always);
+        if grants && decided.clearance.is_ok() && self.write_in_flight {
+            // What it grants must be added to the document that the write leaves behind.
+            self.deciding.insert(asker.id.clone(), asker.generation);
+            self.deferred.push_back(Box::new(move |actor, ctx| {
+                if actor.deciding.remove(&asker.id).is_none() {
+                    return debug!(invoke = %asker.id, "no longer wanted; not run");
+                }
+                actor.finish_run(asker, decided, ctx);
+            }));
+            return;
+        }
         let Decided {
             request,
             clearance,
@@ -268,20 +360,16 @@ impl Approval {
         } = decided;
         let clearance = match clearance {
             Ok(clearance) => clearance,
-            Err(denial) => return deny(asker, &request, denial),
+            Err(denial) => return deny(&asker, &request, denial),
         };
         if self.has_changed_since(&under) {
             let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-            return deny(asker, &request, denial);
+            return deny(&asker, &request, denial);
         }
-        if request.approval.kind() == PlanApproval::Explicit(Grant::Always) {
-            let asker = asker.clone();
-            self.deciding.insert(asker.id.clone(), asker.generation);
-            return self.when_idle(ctx, move |actor, ctx| {
-                actor.grant_always(asker, request, clearance, &under, ctx);
-            });
+        if grants {
+            return self.grant_always(asker, request, clearance, ctx);
         }
-        self.start_run(asker, request, clearance, ctx);
+        self.start_run(&asker, request, clearance, ctx);
     }
 
     fn start_run(
@@ -292,9 +380,10 @@ impl Approval {
         ctx: &mut Context<Self>,
     ) {
         // The last thing before the process is started: the machine is still what was decided on.
-        if let Err(error) = clearance.verified.recheck() {
-            return deny(asker, &request, error.into());
-        }
+        let prepared = match clearance.verified.start() {
+            Ok(prepared) => prepared,
+            Err(error) => return deny(asker, &request, error.into()),
+        };
         self.note_use(&request, &clearance, ctx);
         let label = RunLabel {
             head: event_head(&request),
@@ -304,9 +393,10 @@ impl Approval {
             generation: asker.generation,
             id: asker.id.clone(),
             spec: RunSpec {
-                cwd: clearance.verified.cwd().map(PathBuf::from),
-                argv: clearance.verified.argv,
-                program: None,
+                cwd: prepared.cwd,
+                argv: prepared.argv,
+                program: prepared.program,
+                held: prepared.held,
                 environment: self.environment.with(request.overrides),
                 timeout: request.timeout,
             },
@@ -329,61 +419,73 @@ impl Approval {
         asker: Asker,
         request: RunRequest,
         clearance: Clearance,
-        under: &Arc<Stored>,
         ctx: &mut Context<Self>,
     ) {
-        if self.has_changed_since(under) {
-            self.deciding.remove(&asker.id);
-            let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-            return deny(&asker, &request, denial);
-        }
-        let cwd = clearance.verified.cwd().unwrap_or(&self.node_cwd);
-        let coverage = Coverage::of(&clearance.analysis, &cwd.to_string_lossy());
-        let mut document = self.stored.document().clone();
+        let cwd = clearance.verified.cwd().map_or_else(
+            || self.node_cwd.to_string_lossy().into_owned(),
+            |cwd| cwd.to_string_lossy().into_owned(),
+        );
+        let agent = agent_key(request.agent_id.as_deref());
+        let inline_code = if self.config.strict_inline_eval(agent) {
+            InlineCode::Strict
+        } else {
+            InlineCode::Unchecked
+        };
+        let coverage = Coverage::of(&clearance.analysis, &cwd, inline_code);
+        let mut document = self.current.document().clone();
         let changed = document.record_allow_always(
-            agent_key(request.agent_id.as_deref()),
+            agent,
             &coverage,
             request.command.text(),
             clock::unix_ms(),
             &mut new_id,
         );
-        let start = move |actor: &mut Self, written: Result<(), WriteError>, ctx: &mut _| {
-            if actor.deciding.remove(&asker.id).is_none() {
-                return debug!(invoke = %asker.id, "no longer wanted; not run");
-            }
-            match written {
-                Ok(()) => actor.start_run(&asker, request, clearance, ctx),
-                Err(WriteError::Changed) => {
-                    let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-                    deny(&asker, &request, denial);
-                }
-                Err(WriteError::Store(error)) => {
-                    error!(%error, "allow always cannot be stored");
-                    let reason = DenialReason::ApprovalStateWriteFailed;
-                    deny(&asker, &request, reason.into());
-                }
-            }
-        };
         if !changed {
-            return start(self, Ok(()), ctx);
+            return self.start_run(&asker, request, clearance, ctx);
         }
+        self.deciding.insert(asker.id.clone(), asker.generation);
         let text = document.canonical_text();
-        self.write(text, Some(Stored::from(document)), ctx, start);
+        self.write(
+            text,
+            Stored::from(document),
+            ctx,
+            move |actor, written, ctx| {
+                if actor.deciding.remove(&asker.id).is_none() {
+                    return debug!(invoke = %asker.id, "no longer wanted; not run");
+                }
+                match written {
+                    Ok(()) => actor.start_run(&asker, request, clearance, ctx),
+                    Err(WriteError::Changed) => {
+                        let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
+                        deny(&asker, &request, denial);
+                    }
+                    Err(WriteError::Store(error)) => {
+                        error!(%error, "allow always cannot be stored");
+                        deny(
+                            &asker,
+                            &request,
+                            DenialReason::ApprovalStateWriteFailed.into(),
+                        );
+                    }
+                }
+            },
+        );
     }
 
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
             config: &self.config,
-            stored: &self.stored,
+            current: &self.current,
+            skills: self.skills.bins(),
             environment: &self.environment,
             node_cwd: &self.node_cwd,
         }
     }
 
     /// Whether the policy, not merely its use, is another one by now.
-    fn has_changed_since(&self, under: &Arc<Stored>) -> bool {
-        !Arc::ptr_eq(&self.stored, under)
-            && self.stored.revision(&self.config) != under.revision(&self.config)
+    fn has_changed_since(&self, under: &Arc<Current>) -> bool {
+        let revision = |current: &Current| current.stored().revision(&self.config);
+        !Arc::ptr_eq(&self.current, under) && revision(&self.current) != revision(under)
     }
 
     // --- system.run.prepare ---------------------------------------------------------------------
@@ -394,12 +496,12 @@ impl Approval {
             Err(error) => return asker.invalid(error),
         };
         let agent = request.agent_id.as_deref();
-        let document = self.stored.document();
+        let document = self.current.document();
         let effective = resolve(&self.config, document, agent, PlanApproval::None);
         let policy = PreparePolicy {
             security: effective.security.value,
             ask: effective.ask.value,
-            strict_inline_eval: false,
+            strict_inline_eval: self.config.strict_inline_eval(agent_key(agent)),
             snapshot: PolicySnapshot::of(&document_policy(&self.config, document, agent)),
         };
         self.deciding.insert(asker.id.clone(), asker.generation);
@@ -438,7 +540,8 @@ impl Approval {
             });
         match wanted {
             Ok(wanted) => {
-                asker.answer(to_json(&self.stored.snapshot(
+                let stored = self.current.stored();
+                asker.answer(to_json(&stored.snapshot(
                     &self.location,
                     &self.config,
                     wanted,
@@ -450,29 +553,37 @@ impl Approval {
 
     fn on_set(&mut self, asker: Asker, params: Option<&str>, ctx: &mut Context<Self>) {
         match decode(params) {
-            // It must be compared with the document that a write in flight leaves behind.
-            Ok(Some(params)) => {
-                self.when_idle(ctx, move |actor, ctx| actor.replace(asker, &params, ctx));
-            }
+            Ok(Some(params)) => self.replace(asker, params, ctx),
             Ok(None) => asker.invalid(RequestError::ParamsRequired),
             Err(error) => asker.invalid(error),
         }
     }
 
-    fn replace(&mut self, asker: Asker, params: &Value, ctx: &mut Context<Self>) {
-        let replacement = match self.stored.replace(params, &self.config, &mut new_id) {
+    fn replace(&mut self, asker: Asker, params: Value, ctx: &mut Context<Self>) {
+        if self.write_in_flight {
+            // It must be compared with the document that the write leaves behind.
+            self.deferred.push_back(Box::new(move |actor, ctx| {
+                actor.replace(asker, params, ctx)
+            }));
+            return;
+        }
+        let replacement = match self
+            .current
+            .stored()
+            .replace(&params, &self.config, &mut new_id)
+        {
             Ok(replacement) => replacement,
             Err(error) => return asker.invalid(error),
         };
-        let stored = Some(replacement.stored);
         self.write(
             replacement.text,
-            stored,
+            replacement.stored,
             ctx,
             move |actor, written, _| match written {
                 Ok(()) => {
                     info!("approvals document replaced by an operator");
-                    let snapshot = actor.stored.snapshot(&actor.location, &actor.config, false);
+                    let stored = actor.current.stored();
+                    let snapshot = stored.snapshot(&actor.location, &actor.config, false);
                     asker.answer(to_json(&snapshot));
                 }
                 Err(WriteError::Changed) => asker.invalid(SnapshotError::ChangedMeanwhile),
@@ -481,50 +592,55 @@ impl Approval {
         );
     }
 
-    /// Does something to the document once no write is in flight: a change that was computed
-    /// before a write ended would undo what that write stored.
-    fn when_idle(
-        &mut self,
-        ctx: &mut Context<Self>,
-        act: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
-    ) {
-        if self.write_in_flight {
-            self.deferred.push_back(Box::new(act));
-        } else {
-            act(self, ctx);
-        }
-    }
-
-    /// Writes the document's text, and then does what `after` says. `stored` becomes the document
-    /// that counts once it is on disk; `None` where that is the one in memory already. Only called
-    /// when no write is in flight.
+    /// Replaces the document, on disk first, and then does what `after` says. Must not be called
+    /// while a write is in flight.
     fn write(
         &mut self,
         text: SecretString,
-        stored: Option<Stored>,
+        stored: Stored,
+        ctx: &mut Context<Self>,
+        after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
+    ) {
+        self.store_text(text, ctx, move |actor, written, ctx| {
+            if written.is_ok() {
+                actor.current = Arc::new(actor.prepared(stored));
+            }
+            after(actor, written, ctx);
+        });
+    }
+
+    fn prepared(&self, stored: Stored) -> Current {
+        Current::of(stored, home(&self.environment))
+    }
+
+    /// Writes the text of a document, does what `after` says, and then what waited for the write.
+    fn store_text(
+        &mut self,
+        text: SecretString,
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
     ) {
         self.write_in_flight = true;
-        let expected = self.written.clone();
-        let replaced = self.store.send(ReplaceApprovals {
+        let replace = ReplaceApprovals {
             text: text.clone(),
-            expected,
-        });
+            expected: self.written.clone(),
+        };
+        let replaced = self.store.send(replace);
         ctx.spawn(replaced.into_actor(self).map(move |replaced, actor, ctx| {
             actor.write_in_flight = false;
-            let written = match replaced.map_err(StoreError::from).flatten() {
+            let written = match replaced
+                .map_err(StoreError::from)
+                .and_then(|replaced| replaced)
+            {
                 Ok(Replacement::Done) => {
                     actor.written = Some(text);
-                    if let Some(stored) = stored {
-                        actor.stored = Arc::new(stored);
-                    }
                     Ok(())
                 }
                 Ok(Replacement::Conflict { current }) => {
                     warn!("the approvals document was changed by another process; read again");
                     actor.written = current.map(|current| SecretString::from(current.raw_json));
-                    actor.stored = Arc::new(read(actor.written.as_ref()));
+                    let stored = read(actor.written.as_ref());
+                    actor.current = Arc::new(actor.prepared(stored));
                     Err(WriteError::Changed)
                 }
                 Err(error) => Err(WriteError::Store(error)),
@@ -538,47 +654,53 @@ impl Approval {
         }));
     }
 
-    /// Notes which rule a run used. It is written later, with others (D11).
+    /// Notes which rules a run used. It is written later, with others (D11).
     fn note_use(&mut self, request: &RunRequest, clearance: &Clearance, ctx: &mut Context<Self>) {
-        let Some(matched) = &clearance.allowed.matched else {
-            return;
-        };
-        let mut document = self.stored.document().clone();
-        let noted = document.record_use(
-            agent_key(request.agent_id.as_deref()),
-            &RecordedUse {
-                rules: std::slice::from_ref(&matched.key),
-                command_text: request.command.text(),
-                resolved_path: matched
-                    .resolved_path
-                    .as_deref()
-                    .and_then(|path| path.to_str()),
-                at_ms: clock::unix_ms(),
-            },
-        );
-        if !noted || !self.stored.exists() {
+        let matches: Vec<&Match> = clearance.allowed.matches().collect();
+        if matches.is_empty() {
             return;
         }
-        self.stored = Arc::new(Stored::from(document));
+        let used = RecordedUse {
+            matches: &matches,
+            command_text: request.command.text(),
+            at_ms: clock::unix_ms(),
+        };
+        let agent = agent_key(request.agent_id.as_deref());
+        let Some(current) = self.current.used(agent, &used) else {
+            return;
+        };
+        self.current = Arc::new(current);
         if !std::mem::replace(&mut self.usage_is_dirty, true) {
-            ctx.run_later(USAGE_BATCH, |actor, ctx| {
-                actor.when_idle(ctx, |actor, ctx| actor.write_usage(ctx, || {}));
-            });
+            ctx.run_later(USAGE_BATCH, |actor, ctx| actor.write_usage(ctx, |_, _| {}));
         }
     }
 
-    fn write_usage(&mut self, ctx: &mut Context<Self>, after: impl FnOnce() + 'static) {
-        if !std::mem::take(&mut self.usage_is_dirty) {
-            return after();
+    fn write_usage(
+        &mut self,
+        ctx: &mut Context<Self>,
+        after: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        if self.write_in_flight {
+            self.deferred
+                .push_back(Box::new(move |actor, ctx| actor.write_usage(ctx, after)));
+            return;
         }
-        let text = self.stored.document().canonical_text();
-        self.write(text, None, ctx, |_, written, _| {
+        if !std::mem::take(&mut self.usage_is_dirty) {
+            return after(self, ctx);
+        }
+        let text = self.current.document().canonical_text();
+        self.store_text(text, ctx, move |actor, written, ctx| {
             if let Err(error) = written {
                 debug!(?error, "when rules were last used is not written");
             }
-            after();
+            after(actor, ctx);
         });
     }
+}
+
+/// What a leading `~` in a pattern stands for.
+fn home(environment: &BaseEnvironment) -> Option<&str> {
+    environment.home().and_then(Path::to_str)
 }
 
 /// Why the document was not replaced.
@@ -622,88 +744,6 @@ fn decode(params: Option<&str>) -> Result<Option<Value>, RequestError> {
             .map(Some)
             .map_err(|_| RequestError::ParamsMalformed),
     }
-}
-
-fn digest(plan: &SystemRunPlan) -> PlanDigest {
-    PlanDigest(plan.digest())
-}
-
-/// Gives an approved plan back the snapshot that its gateway dropped, from this node's own record
-/// (D13).
-async fn with_snapshot(
-    mut request: RunRequest,
-    store: &Addr<Store>,
-) -> Result<RunRequest, InvokeError> {
-    if !request.approval.is_delayed() {
-        return Ok(request);
-    }
-    let plan = match &mut request.approval {
-        RunApproval::Explicit { plan, .. } | RunApproval::AutoReview { plan } => plan,
-        RunApproval::None { .. } | RunApproval::AskFallback { .. } => return Ok(request),
-    };
-    if plan.policy_snapshot.is_some() {
-        return Ok(request);
-    }
-    let found = store
-        .send(FindPlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    plan.policy_snapshot = match found {
-        PlanLookup::Prepared(remembered) => PolicySnapshot::parse(&remembered.policy_snapshot).ok(),
-        PlanLookup::Unknown | PlanLookup::Expired => None,
-    };
-    if plan.policy_snapshot.is_none() {
-        return Err(InvokeError::invalid_request(
-            RequestError::NoPolicySnapshot.to_string(),
-        ));
-    }
-    Ok(request)
-}
-
-/// Takes one use from the plan of an approved run; the inner result is a refusal (D13).
-async fn use_plan(
-    request: &RunRequest,
-    clearance: &Clearance,
-    store: &Addr<Store>,
-) -> Result<Result<(), Denial>, InvokeError> {
-    let plan = match &request.approval {
-        RunApproval::None { .. } => return Ok(Ok(())),
-        RunApproval::Explicit { plan, .. }
-        | RunApproval::AskFallback { plan }
-        | RunApproval::AutoReview { plan } => plan,
-    };
-    let Some(cwd) = clearance.verified.cwd_identity() else {
-        return Ok(Ok(()));
-    };
-    let taken = store
-        .send(TakePlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    let record = match taken {
-        PlanLookup::Unknown => PlanRecord::Unknown,
-        PlanLookup::Expired => PlanRecord::Expired,
-        PlanLookup::Prepared(remembered) => PlanRecord::Prepared {
-            cwd: remembered.cwd,
-        },
-    };
-    Ok(record
-        .admit(cwd)
-        .map_err(|refusal| Denial::approval_required(refusal.to_string())))
-}
-
-/// Remembers a plan before anybody is told of it (D13).
-async fn remember(prepared: &Prepared, store: &Addr<Store>) -> Result<(), InvokeError> {
-    let policy_snapshot =
-        serde_json::to_value(&prepared.plan.policy_snapshot).map_err(|_| unanswered())?;
-    let plan = Plan {
-        policy_snapshot,
-        cwd: prepared.cwd,
-    };
-    let remember = RememberPlan {
-        digest: digest(&prepared.plan),
-        plan,
-    };
-    Ok(store.send(remember).await.map_err(StoreError::from)??)
 }
 
 fn event_head(request: &RunRequest) -> ExecEventHead {
@@ -762,6 +802,7 @@ impl Handler<Invoke> for Approval {
             params,
             release,
             reply,
+            gateway,
         } = invoke;
         let asker = Asker {
             generation,
@@ -769,7 +810,7 @@ impl Handler<Invoke> for Approval {
             reply,
         };
         match command {
-            Command::Run => self.on_run(asker, params.as_deref(), release, ctx),
+            Command::Run => self.on_run(asker, params.as_deref(), release, &gateway, ctx),
             Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
             Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),
             Command::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
@@ -813,10 +854,8 @@ impl Handler<Shutdown> for Approval {
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         self.deciding.clear();
         let (written, usage_written) = tokio::sync::oneshot::channel();
-        self.when_idle(ctx, move |actor, ctx| {
-            actor.write_usage(ctx, move || {
-                written.send(()).ok();
-            });
+        self.write_usage(ctx, move |_, _| {
+            written.send(()).ok();
         });
         let stopped = self.exec.send(StopAll);
         Box::pin(async move {

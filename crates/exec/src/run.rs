@@ -6,6 +6,7 @@
 
 mod capture;
 mod failure;
+mod held;
 mod output;
 mod payload;
 mod process_group;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 pub use self::failure::SpawnFailure;
+pub use self::held::HeldDescriptor;
 pub use self::payload::RunPayload;
 
 use self::output::Output;
@@ -65,6 +67,8 @@ pub struct RunSpec {
     pub environment: CommandEnvironment,
     /// How long the command may run, counted from its start.
     pub timeout: Option<Duration>,
+    /// What the words or the folder refer to by descriptor.
+    pub held: Vec<HeldDescriptor>,
 }
 
 /// The order to end a run before it ends by itself.
@@ -133,6 +137,7 @@ pub fn spawn(spec: &RunSpec) -> Result<Running, SpawnFailure> {
         group,
         output,
         deadline,
+        held: spec.held.clone(),
     })
 }
 
@@ -184,6 +189,7 @@ pub struct Running {
     group: ProcessGroup,
     output: Output,
     deadline: Option<Instant>,
+    held: Vec<HeldDescriptor>,
 }
 
 /// What happens first to a running command.
@@ -209,6 +215,7 @@ impl Running {
             mut group,
             mut output,
             deadline,
+            held: _held,
         } = self;
         let mut cancel = pin!(requested(cancel));
 
