@@ -1,5 +1,7 @@
 //! A node with TLS talks to the gateway that it was told to trust, and says nothing to any other.
 
+#![cfg(test)]
+
 mod common;
 #[path = "common/tls_server.rs"]
 mod tls_server;

@@ -106,16 +106,14 @@ impl Operator {
         node["nodeId"].as_str().unwrap().to_owned()
     }
 
-    /// Calls a method that asks a node. A gateway cannot reach any node while it writes down that
-    /// another one was paired, and says so before it has sent anything.
+    /// Calls a method that asks a node. While a gateway writes down that some node was paired it
+    /// cannot reach any, which it says before it has sent anything.
     async fn ask_node(&self, method: &str, params: Value) -> Result<Value, OperatorError> {
         eventually(
             "the gateway reaches its nodes",
             PATIENCE,
             async || match self.call(method, params.clone()).await {
-                Err(error) if error.message.contains("state unavailable before dispatch") => {
-                    Err(error)
-                }
+                Err(error) if is_passing(&error) => Err(error),
                 answer => Ok(answer),
             },
         )
@@ -155,6 +153,12 @@ impl Operator {
         let set = json!({ "nodeId": node_id, "file": file, "baseHash": base_hash });
         self.ask_node("exec.approvals.node.set", set).await
     }
+}
+
+/// Whether it is the gateway's own trouble, and nothing has reached a node.
+fn is_passing(error: &OperatorError) -> bool {
+    let details = &error.details;
+    error.code == "UNAVAILABLE" && (details.is_null() || details["nodeCommandDispatched"] == false)
 }
 
 /// A name that no other test uses.
