@@ -14,7 +14,7 @@ use approvals::wrapper::TrustPlan;
 
 pub use self::cwd::CwdSnapshot;
 pub(crate) use self::cwd::resolve_unchecked;
-pub(crate) use self::held::{HeldFile, Handover, descriptor_path};
+pub(crate) use self::held::{Handover, HeldFile, descriptor_path};
 pub(crate) use self::operand::{bind_operand, operand_index};
 
 use crate::host::Host;

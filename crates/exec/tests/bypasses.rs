@@ -44,8 +44,14 @@ impl Machine {
     }
 
     fn strict() -> Self {
-        let strict = ExecLayer { strict_inline_eval: true, ..ExecLayer::default() };
-        Self { config: ExecConfig::new(strict), ..Self::new() }
+        let strict = ExecLayer {
+            strict_inline_eval: true,
+            ..ExecLayer::default()
+        };
+        Self {
+            config: ExecConfig::new(strict),
+            ..Self::new()
+        }
     }
 
     fn program(&self, name: &str) -> &Self {
@@ -183,7 +189,10 @@ fn an_allowed_name_does_not_let_another_command_along() {
         }
     }
     let keyword = ["/bin/bash", "-kc", "echo LD_PRELOAD=./x.so"];
-    assert_eq!(machine.run(&allowing(&["echo"]), &keyword), Err(MISS.to_owned()));
+    assert_eq!(
+        machine.run(&allowing(&["echo"]), &keyword),
+        Err(MISS.to_owned())
+    );
 }
 
 #[test]
@@ -202,7 +211,11 @@ fn not_even_a_star_lets_hidden_commands_run() {
         &["sh", "-c", "sudo echo"],
         &["env", "A=1", "sh", "-c", "echo"],
     ] {
-        assert_eq!(machine.run(&allowing(&["*"]), argv), Err(MISS.to_owned()), "{argv:?}");
+        assert_eq!(
+            machine.run(&allowing(&["*"]), argv),
+            Err(MISS.to_owned()),
+            "{argv:?}"
+        );
     }
 }
 
@@ -237,11 +250,23 @@ fn a_file_with_a_trusted_name_is_not_trusted() {
 #[test]
 fn wrappers_keep_doing_what_they_do() {
     let machine = Machine::new();
-    let echo = fs::canonicalize("/usr/bin/echo").unwrap().display().to_string();
+    let echo = fs::canonicalize("/usr/bin/echo")
+        .unwrap()
+        .display()
+        .to_string();
     for (argv, expected) in [
-        (&["timeout", "5", "echo", "a"][..], format!("timeout 5 {echo} a")),
-        (&["nice", "-n5", "nohup", "echo", "a"], format!("nice -n5 nohup {echo} a")),
-        (&["flock", "-w1", "/tmp/l", "echo"], format!("flock -w1 /tmp/l {echo}")),
+        (
+            &["timeout", "5", "echo", "a"][..],
+            format!("timeout 5 {echo} a"),
+        ),
+        (
+            &["nice", "-n5", "nohup", "echo", "a"],
+            format!("nice -n5 nohup {echo} a"),
+        ),
+        (
+            &["flock", "-w1", "/tmp/l", "echo"],
+            format!("flock -w1 /tmp/l {echo}"),
+        ),
     ] {
         let outcome = machine.run(&allowing(&["echo"]), argv).unwrap();
         assert_eq!(outcome.join(" "), expected);
@@ -251,11 +276,17 @@ fn wrappers_keep_doing_what_they_do() {
 #[test]
 fn safe_bins_run_as_the_files_that_were_checked() {
     let machine = Machine::new();
-    let head = fs::canonicalize("/usr/bin/head").unwrap().display().to_string();
+    let head = fs::canonicalize("/usr/bin/head")
+        .unwrap()
+        .display()
+        .to_string();
     let nothing = allowing(&[]);
     for (payload, expected) in [
         ("head -n 1", format!("'{head}' -n 1")),
-        ("head -n 1 | head -5", format!("'{head}' -n 1 | '{head}' -5")),
+        (
+            "head -n 1 | head -5",
+            format!("'{head}' -n 1 | '{head}' -5"),
+        ),
         ("true && nice head -q", format!("true && nice '{head}' -q")),
         ("sh -c 'head -n 1'", format!(r"sh -c ''\''{head}'\'' -n 1'")),
     ] {
@@ -263,7 +294,10 @@ fn safe_bins_run_as_the_files_that_were_checked() {
         assert_eq!(argv, ["/bin/sh", "-c", &expected], "{payload}");
     }
     for (payload, refusal) in [
-        ("head -n {1,2}", "SYSTEM_RUN_DENIED: execution plan mismatch"),
+        (
+            "head -n {1,2}",
+            "SYSTEM_RUN_DENIED: execution plan mismatch",
+        ),
         ("head -n *", MISS),
         ("head -n \"$N\"", MISS),
         ("head secret", MISS),
@@ -274,8 +308,16 @@ fn safe_bins_run_as_the_files_that_were_checked() {
         let outcome = machine.run(&nothing, &["/bin/sh", "-c", payload]);
         assert_eq!(outcome, Err(refusal.to_owned()), "{payload}");
     }
-    for argv in [&["head", "/etc/passwd"][..], &["npx", "head", "-n", "1"], &["tail", "-F"]] {
-        assert_eq!(machine.run(&nothing, argv), Err(MISS.to_owned()), "{argv:?}");
+    for argv in [
+        &["head", "/etc/passwd"][..],
+        &["npx", "head", "-n", "1"],
+        &["tail", "-F"],
+    ] {
+        assert_eq!(
+            machine.run(&nothing, argv),
+            Err(MISS.to_owned()),
+            "{argv:?}"
+        );
     }
 }
 
@@ -291,9 +333,16 @@ fn inline_code_is_found_wherever_it_hides() {
         &["env", "-S", "python3 -c 1"],
     ] {
         let message = machine.run(&full(), argv).unwrap_err();
-        assert!(message.contains("python3 -c requires explicit approval"), "{argv:?} {message}");
+        assert!(
+            message.contains("python3 -c requires explicit approval"),
+            "{argv:?} {message}"
+        );
     }
-    assert!(machine.run(&full(), &["sh", "-c", "echo 'python3 -c 1'"]).is_ok());
+    assert!(
+        machine
+            .run(&full(), &["sh", "-c", "echo 'python3 -c 1'"])
+            .is_ok()
+    );
 }
 
 #[test]
@@ -307,11 +356,18 @@ fn the_audits_suppressions_are_not_changed_without_a_human() {
         let outcome = machine.run(&asking, &["/bin/sh", "-c", payload]);
         let refusal = Err("SYSTEM_RUN_DENIED: approval required".to_owned());
         assert_eq!(outcome, refusal, "{payload}");
-        assert!(machine.run(&full(), &["/bin/sh", "-c", payload]).is_ok(), "{payload}");
+        assert!(
+            machine.run(&full(), &["/bin/sh", "-c", payload]).is_ok(),
+            "{payload}"
+        );
     }
     let read = "openclaw config get security.audit.suppressions";
     assert!(machine.run(&asking, &["/bin/sh", "-c", read]).is_ok());
-    assert!(machine.run(&asking, &read.split(' ').collect::<Vec<_>>()).is_ok());
+    assert!(
+        machine
+            .run(&asking, &read.split(' ').collect::<Vec<_>>())
+            .is_ok()
+    );
 }
 
 #[test]
@@ -325,11 +381,23 @@ fn an_arg_pattern_costs_no_more_than_its_text_and_binds_what_really_runs() {
     };
     let long = "a".repeat(20_000) + "!";
     for pattern in ["^(a+)+$", "^(a|a)*$", "(?=a)", r"(a)\1"] {
-        assert_eq!(machine.run(&with(pattern), &["echo", &long]), Err(MISS.to_owned()), "{pattern}");
+        assert_eq!(
+            machine.run(&with(pattern), &["echo", &long]),
+            Err(MISS.to_owned()),
+            "{pattern}"
+        );
     }
     let star = machine.run(&with(r"^\*$"), &["/bin/sh", "-c", "echo *"]);
-    assert_eq!(star, Err(MISS.to_owned()), "the shell makes other arguments of it");
-    assert!(machine.run(&with(r"^\*$"), &["/bin/sh", "-c", "echo '*'"]).is_ok());
+    assert_eq!(
+        star,
+        Err(MISS.to_owned()),
+        "the shell makes other arguments of it"
+    );
+    assert!(
+        machine
+            .run(&with(r"^\*$"), &["/bin/sh", "-c", "echo '*'"])
+            .is_ok()
+    );
 }
 
 #[test]
@@ -359,13 +427,34 @@ fn an_allow_always_never_trusts_a_shell_or_an_interpreter() {
 #[test]
 fn nothing_slips_a_variable_into_a_command() {
     for (params, name) in [
-        (json!({"command": ["env", "-S", "LD_PRELOAD=./x.so echo a"]}), "LD_PRELOAD"),
-        (json!({"command": ["nice", "env", "-S", "env -S 'LD_AUDIT=x echo'"]}), "LD_AUDIT"),
-        (json!({"command": ["env", "GIT_SSH_COMMAND=x", "git"]}), "GIT_SSH_COMMAND"),
-        (json!({"command": ["git"], "env": {"GIT_SSH_COMMAND": "x"}}), "GIT_SSH_COMMAND"),
-        (json!({"command": ["node"], "env": {"node_options": "x"}}), "NODE_OPTIONS"),
-        (json!({"command": ["x"], "env": {"GLIBC_TUNABLES": "x"}}), "GLIBC_TUNABLES"),
-        (json!({"command": ["sh", "-c", "x"], "env": {" BASH_ENV ": "x"}}), "BASH_ENV"),
+        (
+            json!({"command": ["env", "-S", "LD_PRELOAD=./x.so echo a"]}),
+            "LD_PRELOAD",
+        ),
+        (
+            json!({"command": ["nice", "env", "-S", "env -S 'LD_AUDIT=x echo'"]}),
+            "LD_AUDIT",
+        ),
+        (
+            json!({"command": ["env", "GIT_SSH_COMMAND=x", "git"]}),
+            "GIT_SSH_COMMAND",
+        ),
+        (
+            json!({"command": ["git"], "env": {"GIT_SSH_COMMAND": "x"}}),
+            "GIT_SSH_COMMAND",
+        ),
+        (
+            json!({"command": ["node"], "env": {"node_options": "x"}}),
+            "NODE_OPTIONS",
+        ),
+        (
+            json!({"command": ["x"], "env": {"GLIBC_TUNABLES": "x"}}),
+            "GLIBC_TUNABLES",
+        ),
+        (
+            json!({"command": ["sh", "-c", "x"], "env": {" BASH_ENV ": "x"}}),
+            "BASH_ENV",
+        ),
     ] {
         let refusal = RunRequest::parse(Some(&params.to_string()), MissingSnapshot::Refused);
         let message = refusal.unwrap_err().to_string();
