@@ -1,0 +1,57 @@
+//! What one run may use, and how the system is told.
+
+use nix::unistd::Pid;
+
+use super::Containment;
+use super::process_tree::ProcessTree;
+
+/// What one run with everything it starts may use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limits {
+    /// Memory, in bytes. Without a control group it counts for each process alone (`RLIMIT_DATA`).
+    pub memory: Option<u64>,
+    /// Processes and threads. Without a control group all that the user has count, and root is
+    /// free (`RLIMIT_NPROC`).
+    pub pids: Option<u64>,
+    /// Processors, in thousandths. Needs a control group.
+    pub cpu_millis: Option<u64>,
+}
+
+/// Puts the limits on a process that has just been started.
+pub(super) fn impose(tree: &mut ProcessTree, containment: &Containment) {
+    let Containment { limits, delegated } = containment;
+    let leader = tree.group();
+    if let Some(delegated) = delegated {
+        match delegated.take_in(leader, limits) {
+            Ok(control_group) => return tree.confine(control_group),
+            Err(error) => {
+                tracing::warn!(%leader, %error, "a command gets no control group of its own");
+            }
+        }
+    }
+    limit_process(leader, limits);
+}
+
+#[cfg(target_os = "linux")]
+fn limit_process(leader: Pid, limits: &Limits) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+
+    let of_process = [
+        (Resource::Data, limits.memory),
+        (Resource::Nproc, limits.pids),
+    ];
+    for (resource, limit) in of_process {
+        let Some(limit) = limit else { continue };
+        let both = Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        let leader = rustix::process::Pid::from_raw(leader.as_raw());
+        if let Err(error) = prlimit(leader, resource, both) {
+            tracing::warn!(?resource, %error, "a command is not limited");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_process(_: Pid, _: &Limits) {}
