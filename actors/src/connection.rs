@@ -139,6 +139,7 @@ pub(crate) struct Connection {
     last_inbound: Duration,
     /// How long silence may last; two ticks once the gateway told its interval (§12).
     silence_limit: Duration,
+    watchdog: Option<SpawnHandle>,
     next_request: u64,
     pending: HashMap<String, (Duration, Pending)>,
     /// Invokes that the gateway still waits for, with the node id to echo.
@@ -158,6 +159,7 @@ impl Connection {
             outbound: None,
             last_inbound: clock::since_boot(),
             silence_limit: CHALLENGE_DEADLINE + HELLO_DEADLINE,
+            watchdog: None,
             next_request: 0,
             pending: HashMap::new(),
             invokes: HashMap::new(),
@@ -415,6 +417,7 @@ impl Connection {
             }
         };
         self.silence_limit = hello.tick_interval * 2;
+        self.watch(ctx);
         let token = hello.device_token.clone();
         // Nothing else is done with the connection until the token is on disk: a bootstrap token
         // is used up by now, so this is the only way back in (§7.4). The wait pauses this actor
@@ -592,7 +595,10 @@ impl Connection {
             .retain(|_, (sent, _)| now.saturating_sub(*sent) < REQUEST_DEADLINE);
         // Looks at least every second half of the limit, so that waking from a suspend is noticed.
         let wait = (self.silence_limit - silence).min(self.silence_limit / 2);
-        ctx.run_later(wait.max(Duration::from_millis(10)), Self::watch);
+        let next = ctx.run_later(wait.max(Duration::from_millis(10)), Self::watch);
+        if let Some(superseded) = self.watchdog.replace(next) {
+            ctx.cancel_future(superseded);
+        }
     }
 
     fn on_dialed(

@@ -13,7 +13,7 @@ use actix_http::ws;
 use actix_rt::net::TcpStream;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as TcpConnection};
 use awc::BoxedSocket;
-use awc::error::WsClientError;
+use awc::error::{ConnectError as HttpConnectError, SendRequestError, WsClientError};
 use awc::http::Uri;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -57,6 +57,12 @@ pub(crate) enum DialError {
     /// TLS was refused, by either side.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The upgrade was answered with nothing, or with nothing of HTTP: so does a server with TLS
+    /// that is asked without.
+    #[error(
+        "no http answer to the websocket upgrade; check the port, and whether the server is one with tls (--tls) or without (--no-tls)"
+    )]
+    NoAnswer,
     /// Anything else before or within the upgrade.
     #[error("{0}")]
     Failed(String),
@@ -66,6 +72,10 @@ impl From<WsClientError> for DialError {
     fn from(error: WsClientError) -> Self {
         match error {
             WsClientError::InvalidResponseStatus(status) => Self::Rejected(status.as_u16()),
+            WsClientError::SendRequest(
+                SendRequestError::Connect(HttpConnectError::Disconnected)
+                | SendRequestError::Response(_),
+            ) => Self::NoAnswer,
             other => tls::handshake_failure(&other)
                 .map_or_else(|| Self::Failed(other.to_string()), Self::Tls),
         }

@@ -256,7 +256,7 @@ impl Supervisor {
 
     fn enter(&mut self, state: State) {
         if self.state != state {
-            info!(state = ?state, generation = self.generation, "node state");
+            debug!(state = ?state, generation = self.generation, "node state");
         }
         self.state = state;
         let status = self.state.status_line(&self.endpoint.url());

@@ -314,7 +314,10 @@ fn untrusted(
     let (reason, elsewise) = match cause {
         CertificateError::UnknownIssuer => {
             forget_roots();
-            ("its issuer is unknown to this machine".to_owned(), ADD_ISSUER)
+            (
+                "its issuer is unknown to this machine".to_owned(),
+                ADD_ISSUER,
+            )
         }
         CertificateError::ExpiredContext { not_after, .. } => {
             (format!("it expired at {}", date(*not_after)), CHECK_CLOCKS)
