@@ -51,6 +51,8 @@ pub struct Database {
     path: PathBuf,
     /// How many plans were remembered since the last pruning.
     pub(crate) plans_since_pruning: u32,
+    /// How often the journal was written since the last pruning.
+    pub(crate) journal_writes_since_pruning: u32,
 }
 
 /// What a header says about who made a database.
@@ -132,6 +134,7 @@ impl Database {
             connection,
             path,
             plans_since_pruning: 0,
+            journal_writes_since_pruning: 0,
         };
         database.verify()?;
         tighten(&database.path)?;
@@ -169,6 +172,7 @@ impl Database {
             connection,
             path,
             plans_since_pruning: 0,
+            journal_writes_since_pruning: 0,
         };
         let sqlite = |error| StateError::sqlite(&database.path, error);
         database
