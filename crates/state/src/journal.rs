@@ -618,7 +618,7 @@ mod tests {
             unfinished: vec![started("a", 5, 0).process],
             last_number: Some(1),
         };
-        assert_eq!(earlier, [left.clone()]);
+        assert_eq!(earlier, std::slice::from_ref(&left));
         // A start that is killed before it could do anything about it changes nothing.
         let unused = EarlierInstance {
             instance: 6,
