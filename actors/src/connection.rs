@@ -495,6 +495,7 @@ impl Connection {
             id: request.id,
             command,
             params: request.params,
+            idempotency_key: request.idempotency_key,
             release,
             reply: ctx.address().recipient(),
         };
