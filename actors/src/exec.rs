@@ -1,77 +1,47 @@
 //! Exec: the table of running commands. It starts what was decided, ends what is no longer wanted,
 //! and answers whoever asked.
 
+mod answer;
 mod journal;
 mod queue;
 mod repeat;
+mod upkeep;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use approvals::decision::DenialReason;
-use exec::cgroup::Delegated;
 use exec::environment::BaseEnvironment;
+use exec::mark::{Instance, RunMark};
 use exec::request::WhichRequest;
 use exec::run::{Cancel, Containment, Ending, RunOutcome, RunSpec, Running, TIMEOUT_GRACE};
-use exec::survivors::{self, Predecessor, Unfinished};
 use exec::verify::Verified;
-use exec::{census, orphans, search};
+use exec::{census, search};
 use node_config::{ExecSettings, OnDisconnect};
-use protocol::event::{ExecDenied, ExecEventHead, ExecFinished, NodeEvent};
-use protocol::invoke::{InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
+use protocol::invoke::{InvokeError, InvokeId};
 use serde::Serialize;
 use state::journal::{Decided, Exited, Started};
 use state::{EarlierInstance, JournalBounds, JournalEntry, RecordedProcess, RunResult};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info};
 
+pub(crate) use self::answer::{RunAsker, RunLabel, answer, to_json};
+use self::answer::{answer_all, deny};
 use self::journal::Journal;
 use self::queue::FairQueue;
 use self::repeat::KnownKeys;
 pub(crate) use self::repeat::RepeatKey;
 use crate::clock;
 use crate::connection::InvokeAnswer;
-use crate::store::{CloseJournal, FindResult, Store, StoreError};
+use crate::store::{FindResult, Store, StoreError};
 
 /// How long commands may take to end after TERM when the node stops (interfaces: shutdown).
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// How long dead orphans may lie about, so that many are waited for at once.
-const BURY_AFTER: Duration = Duration::from_millis(100);
 /// Messages that may wait for this actor.
 const MAILBOX: usize = 4096;
 /// What a repeated key with other params is told.
 const OTHER_PARAMS: &str = "idempotencyKey was already used with other params";
-
-/// Who asked for a run, and how to reach them.
-#[derive(Clone)]
-pub(crate) struct RunAsker {
-    /// The connection that asked.
-    pub(crate) generation: u64,
-    /// Its invoke.
-    pub(crate) id: InvokeId,
-    /// Who waits for the answer.
-    pub(crate) reply: Recipient<InvokeAnswer>,
-}
-
-impl RunAsker {
-    fn answer(&self, result: InvokeResult, event: Option<NodeEvent>) {
-        let id = self.id.clone();
-        answer(&self.reply, InvokeAnswer { id, result, event });
-    }
-}
-
-/// Which run this is, for logs and the event that follows it.
-#[derive(Debug, Clone)]
-pub(crate) struct RunLabel {
-    /// What the event says about it.
-    pub(crate) head: ExecEventHead,
-    /// Echoed in the event.
-    pub(crate) suppress_notify_on_exit: bool,
-}
 
 /// Runs a command that was decided on.
 #[derive(Message)]
@@ -147,10 +117,6 @@ pub(crate) struct ConnectionUp(pub(crate) u64);
 #[rtype(result = "()")]
 pub(crate) struct StopAll;
 
-#[derive(Message)]
-#[rtype(result = "()")]
-struct ChildEnded;
-
 /// A run that waits for its turn.
 struct Waiting {
     askers: Vec<RunAsker>,
@@ -224,17 +190,6 @@ pub(crate) struct Exec {
     all_stopped: Vec<oneshot::Sender<()>>,
 }
 
-/// Answers whoever asked, waiting for room in its mailbox: a result is never dropped silently.
-pub(crate) fn answer(reply: &Recipient<InvokeAnswer>, answer: InvokeAnswer) {
-    let id = answer.id.clone();
-    let delivery = reply.send(answer);
-    actix::spawn(async move {
-        if delivery.await.is_err() {
-            info!(invoke = %id, "the connection that asked is gone; result dropped");
-        }
-    });
-}
-
 impl Exec {
     /// An exec actor that has not started anything.
     pub(crate) fn new(options: ExecOptions) -> Self {
@@ -266,73 +221,6 @@ impl Exec {
             burial_is_due: false,
             stopping: false,
             all_stopped: Vec::new(),
-        }
-    }
-
-    /// Prepares what the system offers to keep runs together and within their limits.
-    fn prepare_containment(&mut self) {
-        if let Err(errno) = orphans::adopt() {
-            warn!(%errno, "orphaned processes of commands are left to the system");
-        }
-        let limits = &self.containment.limits;
-        match Delegated::find(limits) {
-            Ok(Some(delegated)) => self.containment.delegated = Some(Arc::new(delegated)),
-            Ok(None) if limits.cpu_millis.is_some() => warn!(
-                "exec.limits.cpu has no effect: it needs a delegated control group (Delegate=yes)"
-            ),
-            Ok(None) => {}
-            Err(error) => warn!(%error, "the delegated control group cannot be used"),
-        }
-    }
-
-    /// Ends what earlier processes left running.
-    fn end_survivors(&mut self, ctx: &mut Context<Self>) {
-        let earlier = std::mem::take(&mut self.earlier);
-        if earlier.is_empty() {
-            return;
-        }
-        let store = self.store.clone();
-        let end = async move {
-            let predecessors: Vec<Predecessor> = earlier.iter().map(predecessor).collect();
-            let found = survivors::end(&predecessors).await;
-            if found > 0 {
-                info!(processes = found, "ended what the last start left running");
-            }
-            let instances = earlier.iter().map(|earlier| earlier.instance).collect();
-            match store.send(CloseJournal(instances)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!(%error, "the journal of the last start stays open"),
-                Err(error) => error!(%error, "the journal of the last start stays open"),
-            }
-        };
-        ctx.spawn(end.into_actor(self));
-    }
-
-    fn watch_children(&self, ctx: &mut Context<Self>) {
-        match signal(SignalKind::child()) {
-            Ok(mut ended) => {
-                let exec = ctx.address();
-                let watch = async move {
-                    while ended.recv().await.is_some() {
-                        if exec.send(ChildEnded).await.is_err() {
-                            break;
-                        }
-                    }
-                };
-                ctx.spawn(watch.into_actor(self));
-            }
-            Err(error) => warn!(%error, "orphaned processes are not waited for"),
-        }
-    }
-
-    fn bury(&mut self) {
-        self.burial_is_due = false;
-        let runs = &self.runs;
-        let is_waited_for =
-            |pid: nix::unistd::Pid| runs.values().any(|run| run.leader == pid.as_raw());
-        let buried = orphans::reap(is_waited_for);
-        if buried > 0 {
-            debug!(buried, "orphaned processes of commands ended");
         }
     }
 
@@ -405,7 +293,8 @@ impl Exec {
                     Some((&outcome, None)),
                     ctx,
                 );
-                return answer_all(&askers, &label, &outcome);
+                let payload = &outcome.payload;
+                return answer_all(&askers, &label, payload, &to_json(payload));
             }
         };
         self.journal
@@ -431,13 +320,13 @@ impl Exec {
 
     fn started_entry(&self, invoke: &InvokeId, running: &Running) -> JournalEntry {
         let mark = running.mark();
-        let instance = exec::mark::Instance::current().as_raw();
+        let instance = Instance::current().as_raw();
         JournalEntry::Started(Started {
             invoke_id: invoke.as_str().to_owned(),
             at_ms: clock::unix_ms(),
             process: RecordedProcess {
                 instance,
-                number: mark.map(exec::mark::RunMark::number),
+                number: mark.map(RunMark::number),
                 pid: running.group().as_raw(),
                 start_time: running.start_time().unwrap_or(0),
                 boot_id: self.boot_id.clone(),
@@ -454,7 +343,8 @@ impl Exec {
                 Ok(()) => self.launch(waiting, ctx),
                 Err(error) => {
                     self.note_end(&waiting.invoke, "refused", None, ctx);
-                    deny(&waiting, error.reason(), error.to_string());
+                    let Waiting { askers, label, .. } = &waiting;
+                    deny(askers, label, error.reason(), error.to_string());
                 }
             }
         }
@@ -477,8 +367,9 @@ impl Exec {
         let ran_for = run.started.elapsed();
         let ending = ending_name(outcome.ending);
         self.note_end(&run.invoke, ending, Some((outcome, Some(ran_for))), ctx);
+        let result = to_json(payload);
         if let Some(key) = &run.key
-            && let Ok(payload) = to_json(payload)
+            && let Ok(payload) = result.clone()
         {
             let at_ms = clock::unix_ms();
             self.known_keys.insert(&key.key, at_ms);
@@ -494,7 +385,7 @@ impl Exec {
             // The gateway no longer waits; it would not even know the run (wire protocol §11.7).
             Ending::Cancelled => {}
             Ending::NotStarted | Ending::Exited | Ending::TimedOut => {
-                answer_all(&run.askers, &run.label, outcome);
+                answer_all(&run.askers, &run.label, payload, &result);
             }
         }
         if self.stopping {
@@ -590,20 +481,6 @@ impl Exec {
     }
 }
 
-fn predecessor(earlier: &EarlierInstance) -> Predecessor {
-    let unfinished = earlier.unfinished.iter().map(|process| Unfinished {
-        pid: process.pid,
-        start_time: process.start_time,
-        boot_id: process.boot_id.clone(),
-        number: process.number,
-    });
-    Predecessor {
-        instance: earlier.instance,
-        unfinished: unfinished.collect(),
-        last_number: earlier.last_number,
-    }
-}
-
 /// What the journal calls an end.
 const fn ending_name(ending: Ending) -> &'static str {
     match ending {
@@ -612,47 +489,6 @@ const fn ending_name(ending: Ending) -> &'static str {
         Ending::TimedOut => "timed-out",
         Ending::Cancelled => "cancelled",
     }
-}
-
-/// Answers everybody who waits; the event is sent once.
-fn answer_all(askers: &[RunAsker], label: &RunLabel, outcome: &RunOutcome) {
-    let payload = &outcome.payload;
-    let mut event = Some(NodeEvent::ExecFinished(ExecFinished {
-        head: label.head.clone(),
-        exit_code: payload.exit_code,
-        timed_out: payload.timed_out,
-        success: payload.success,
-        output: payload.event_output(),
-        suppress_notify_on_exit: label.suppress_notify_on_exit,
-    }));
-    let result = to_json(payload);
-    for asker in askers {
-        asker.answer(result.clone(), event.take());
-    }
-}
-
-/// Refuses a run whose command is no longer what was decided on.
-fn deny(waiting: &Waiting, reason: DenialReason, message: String) {
-    let mut event = Some(NodeEvent::ExecDenied(ExecDenied {
-        head: waiting.label.head.clone(),
-        reason: reason.as_str().to_owned(),
-        suppress_notify_on_exit: waiting.label.suppress_notify_on_exit,
-    }));
-    let error = InvokeError {
-        code: InvokeErrorCode::SystemRunDenied,
-        message,
-    };
-    for asker in &waiting.askers {
-        asker.answer(Err(error.clone()), event.take());
-    }
-}
-
-/// Serialises a payload for the wire.
-pub(crate) fn to_json(payload: &impl Serialize) -> InvokeResult {
-    serde_json::to_string(payload).map_err(|error| {
-        warn!(%error, "payload does not serialise");
-        InvokeError::unavailable("node invocation failed")
-    })
 }
 
 impl Actor for Exec {
@@ -716,16 +552,6 @@ impl Handler<Recall> for Exec {
             asker.answer(result, None);
             Recalled::Repeated
         }))
-    }
-}
-
-impl Handler<ChildEnded> for Exec {
-    type Result = ();
-
-    fn handle(&mut self, _: ChildEnded, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.burial_is_due, true) {
-            ctx.run_later(BURY_AFTER, |actor, _| actor.bury());
-        }
     }
 }
 

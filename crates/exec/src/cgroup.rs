@@ -324,4 +324,111 @@ mod tests {
         assert!(!is_delegated(dir.path()));
         assert!(!is_delegated(Path::new("/definitely/not/here")));
     }
+
+    /// A group of the real unified hierarchy, marked as delegated; `None` where this user may not
+    /// make one.
+    struct RealGroup(PathBuf);
+
+    impl RealGroup {
+        fn make() -> Option<Self> {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+            let root = own_folder(&mounts, "0::/.")?;
+            let folder = root.join(format!("openclaw-node-test-{}", std::process::id()));
+            fs::create_dir(&folder).ok()?;
+            let group = Self(folder);
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&group.0, "user.delegate", b"1", flags).ok()?;
+            group.0.join("cgroup.kill").exists().then_some(group)
+        }
+    }
+
+    impl Drop for RealGroup {
+        fn drop(&mut self) {
+            for entry in fs::read_dir(&self.0).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    remove(&entry.path());
+                }
+            }
+            remove(&self.0);
+        }
+    }
+
+    /// This test binary runs the ignored test below in a delegated group: whoever uses one leaves
+    /// the group that it was started in.
+    #[test]
+    fn a_delegated_group_keeps_each_run_together() {
+        let Some(group) = RealGroup::make() else {
+            return;
+        };
+        let output = std::process::Command::new("/bin/sh")
+            .args([
+                "-c",
+                "echo $$ > \"$1/cgroup.procs\" && exec \"$0\" --ignored --exact \"$2\"",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .arg(&group.0)
+            .arg("cgroup::tests::runs_in_a_delegated_group")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    #[ignore = "run by the test above in a process of its own"]
+    async fn runs_in_a_delegated_group() {
+        use std::sync::Arc;
+
+        use tokio::sync::oneshot;
+        use tokio::time::timeout;
+
+        use crate::environment::{BaseEnvironment, Overrides};
+        use crate::run::{Cancel, Containment, RunSpec, TIMEOUT_GRACE, spawn};
+
+        /// Long enough that only a bug reaches it.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+        let limits = Limits::default();
+        let delegated = Arc::new(Delegated::find(&limits).unwrap().unwrap());
+        let folder = delegated.folder.clone();
+        let members = |group: &str| fs::read_to_string(folder.join(group).join("cgroup.procs"));
+        assert_eq!(members("node").unwrap(), format!("{}\n", Pid::this()));
+
+        let script = "trap '' TERM; setsid sleep 1000 & sleep 1000";
+        let spec = RunSpec {
+            argv: ["sh", "-c", script].map(str::to_owned).into(),
+            program: None,
+            cwd: None,
+            environment: BaseEnvironment::new(std::env::vars_os()).with(Overrides::default()),
+            timeout: None,
+        };
+        let containment = Containment {
+            limits,
+            delegated: Some(Arc::clone(&delegated)),
+        };
+        let running = spawn(&spec, &containment).unwrap();
+        let complete = async {
+            while members("run-0").unwrap().lines().count() < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, complete).await.unwrap();
+        let (cancel, cancelled) = oneshot::channel();
+        let order = Cancel {
+            grace: TIMEOUT_GRACE,
+        };
+        cancel.send(order).unwrap();
+        timeout(PATIENCE, running.wait(cancelled)).await.unwrap();
+        // A group without members can be removed; whether that was at once or is done later.
+        let removed = async {
+            while folder.join("run-0").exists() {
+                delegated.remove_left();
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, removed).await.unwrap();
+    }
 }

@@ -20,6 +20,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The write-ahead log is cut back to this after a checkpoint, in bytes.
 const WAL_SIZE_LIMIT_BYTES: i64 = 4 * 1024 * 1024;
 
+/// What SQLite may keep of the file in memory, in KiB: rows are small, and the node has to be too.
+const CACHE_KIB: i64 = 256;
+
 /// How often the switch to a write-ahead log is tried; each time but the last somebody else made
 /// progress meanwhile.
 const WAL_SWITCH_ATTEMPTS: u32 = 16;
@@ -242,6 +245,9 @@ impl Database {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             // A cleared token must not stay readable in a free page.
             self.connection.pragma_update(None, "secure_delete", true)?;
+            // A negative size counts KiB instead of pages.
+            self.connection
+                .pragma_update(None, "cache_size", -CACHE_KIB)?;
             self.connection
                 .pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT_BYTES)
         };

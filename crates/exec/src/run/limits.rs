@@ -1,5 +1,6 @@
 //! What one run may use, and how the system is told.
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::Containment;
@@ -22,7 +23,12 @@ pub(super) fn impose(tree: &mut ProcessTree, containment: &Containment) {
     let Containment { limits, delegated } = containment;
     let leader = tree.group();
     if let Some(delegated) = delegated {
-        match delegated.take_in(leader, limits) {
+        // Moving a process can take the kernel many milliseconds, in which it would start others
+        // outside of its group.
+        tree.signal_group(Signal::SIGSTOP);
+        let control_group = delegated.take_in(leader, limits);
+        tree.signal_group(Signal::SIGCONT);
+        match control_group {
             Ok(control_group) => return tree.confine(control_group),
             Err(error) => {
                 tracing::warn!(%leader, %error, "a command gets no control group of its own");
