@@ -1,7 +1,8 @@
 //! What a node is left with after a great deal of work. Ignored by default, because it takes
 //! minutes: `cargo test --release --test processes_slow -- --ignored`.
 
-#![cfg(all(test, target_os = "linux"))]
+#![cfg(test)]
+#![cfg(target_os = "linux")]
 
 mod common;
 
