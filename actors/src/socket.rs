@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_codec::Framed;
+use actix_codec::{Decoder, Encoder, Framed};
 use actix_http::ws;
 use actix_rt::net::TcpStream;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as TcpConnection};
@@ -43,7 +43,7 @@ const OUTBOUND_MESSAGES: usize = 4096;
 /// Most bytes that wait to be written; a gateway closes its own side at 50 MiB (wire protocol §1.2).
 const OUTBOUND_BYTES: usize = 32 * 1024 * 1024;
 
-type Socket = Framed<BoxedSocket, ws::Codec>;
+type Socket = Framed<BoxedSocket, BoundedCodec>;
 
 /// Why no WebSocket came to be. Each of these may heal by itself and is retried.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +141,47 @@ async fn upgrade(endpoint: &PlannedEndpoint) -> Result<Socket, DialError> {
         .max_frame_size(MAX_FRAME_BYTES)
         .connect()
         .await?;
-    Ok(socket)
+    Ok(socket.into_map_codec(BoundedCodec))
+}
+
+/// The library's codec, which collects a whole frame before it finds it too large; this one refuses
+/// a frame by its header, so that an announced gigabyte is never read.
+struct BoundedCodec(ws::Codec);
+
+/// The payload length that a frame's header announces, once enough of it is there (RFC 6455 §5.2).
+fn announced_length(header: &[u8]) -> Option<u64> {
+    match (*header.get(1)? & 0x7f, header.get(2..)?) {
+        (126, rest) => rest
+            .first_chunk()
+            .map(|length| u64::from(u16::from_be_bytes(*length))),
+        (127, rest) => rest.first_chunk().map(|length| u64::from_be_bytes(*length)),
+        (length, _) => Some(u64::from(length)),
+    }
+}
+
+impl Decoder for BoundedCodec {
+    type Item = ws::Frame;
+    type Error = ws::ProtocolError;
+
+    fn decode(&mut self, source: &mut BytesMut) -> Result<Option<ws::Frame>, ws::ProtocolError> {
+        let is_too_long = |length| usize::try_from(length).map_or(true, |l| l > MAX_FRAME_BYTES);
+        if announced_length(source).is_some_and(is_too_long) {
+            return Err(ws::ProtocolError::Overflow);
+        }
+        self.0.decode(source)
+    }
+}
+
+impl Encoder<ws::Message> for BoundedCodec {
+    type Error = ws::ProtocolError;
+
+    fn encode(
+        &mut self,
+        message: ws::Message,
+        target: &mut BytesMut,
+    ) -> Result<(), ws::ProtocolError> {
+        self.0.encode(message, target)
+    }
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
@@ -416,5 +456,59 @@ impl Stream for Messages {
             None => self.end(Close::abnormal()),
         };
         Poll::Ready(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Option<ws::Frame>, ws::ProtocolError> {
+        let codec = ws::Codec::new().client_mode().max_size(MAX_FRAME_BYTES);
+        BoundedCodec(codec).decode(&mut BytesMut::from(bytes))
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
+        let header = |length: u64| [[0x81, 127].as_slice(), &length.to_be_bytes()].concat();
+        let limit = u64::try_from(MAX_FRAME_BYTES).unwrap();
+        for length in [limit + 1, 1 << 40, u64::MAX] {
+            let refused = decode(&header(length));
+            assert!(
+                matches!(refused, Err(ws::ProtocolError::Overflow)),
+                "{length}: {refused:?}"
+            );
+        }
+        assert!(
+            matches!(decode(&header(limit)), Ok(None)),
+            "the limit itself is awaited"
+        );
+    }
+
+    #[test]
+    fn frames_of_every_length_form_are_read() {
+        for length in [0_usize, 125, 126, 65_535, 65_536] {
+            let head = match length {
+                0..126 => vec![0x81, u8::try_from(length).unwrap()],
+                126..65_536 => [
+                    [0x81, 126].as_slice(),
+                    &u16::try_from(length).unwrap().to_be_bytes(),
+                ]
+                .concat(),
+                _ => [
+                    [0x81, 127].as_slice(),
+                    &u64::try_from(length).unwrap().to_be_bytes(),
+                ]
+                .concat(),
+            };
+            let frame = decode(&[head, vec![b'a'; length]].concat()).unwrap();
+            assert_eq!(
+                frame,
+                Some(ws::Frame::Text(Bytes::from(vec![b'a'; length])))
+            );
+        }
+        for incomplete in [&[][..], &[0x81], &[0x81, 126, 0], &[0x81, 127, 0, 0]] {
+            assert!(matches!(decode(incomplete), Ok(None)));
+        }
     }
 }

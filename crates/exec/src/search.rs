@@ -19,22 +19,25 @@ use serde_json::Value;
 ///
 /// A name that is no string is read as [`javascript_text`]; one with a `/` or a `\` is never found.
 pub fn which(names: &[Value], search_path: &OsStr) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+    // A miss is remembered too: a list that repeats it must not search again and again.
+    let mut sought = BTreeMap::new();
     for name in names {
         let name = javascript_text(name);
         let name = trim(&name);
-        if name.is_empty() || is_path(name) || found.contains_key(name) {
+        if name.is_empty() || is_path(name) || sought.contains_key(name) {
             continue;
         }
         let hit = folders(search_path)
             .filter(|folder| !folder.as_os_str().is_empty())
             .map(|folder| folder.join(name))
             .find(|candidate| is_executable_file(candidate));
-        if let Some(hit) = hit {
-            found.insert(name.to_owned(), hit.to_string_lossy().into_owned());
-        }
+        let hit = hit.map(|hit| hit.to_string_lossy().into_owned());
+        sought.insert(name.to_owned(), hit);
     }
-    found
+    sought
+        .into_iter()
+        .filter_map(|(name, hit)| Some((name, hit?)))
+        .collect()
 }
 
 /// The path that running `name` executes, found as `execvp` does: a name with a `/` is a path,

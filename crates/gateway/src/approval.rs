@@ -364,7 +364,7 @@ impl ApprovalTable {
                 "unknown or expired approval id",
             ));
         };
-        if now_ms > approval.expires_at_ms {
+        if now_ms >= approval.expires_at_ms {
             return Err(refuse("APPROVAL_EXPIRED", "approval expired"));
         }
         match approval.text("nodeId") {

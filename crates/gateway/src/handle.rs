@@ -49,12 +49,11 @@ impl Gateway {
         let failed = |error| StartError::Listen { port, error };
         let (control, commands) = mpsc::channel(CONTROL_QUEUE);
         let (report, started) = oneshot::channel();
-        let sender = control.clone();
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {
                 let system = actix_rt::System::new();
-                system.block_on(serve(options, sender, commands, report));
+                system.block_on(serve(options, commands, report));
             })
             .map_err(failed)?;
         let gone = || failed(io::Error::other("the gateway's thread ended"));
@@ -313,7 +312,12 @@ impl GatewayHandle {
     /// # Errors
     /// [`Stopped`].
     pub async fn restart(&self, down: Duration) -> Result<(), Stopped> {
-        self.hub.send(Restart { down }).await.map_err(|_| Stopped)
+        let (refusing, refuses) = oneshot::channel();
+        let restart = Control::Restart { down, refusing };
+        self.control.send(restart).await.map_err(|_| Stopped)?;
+        // Whoever reacts to the close frame must not find the port still open.
+        refuses.await.map_err(|_| Stopped)?;
+        self.hub.send(Restart).await.map_err(|_| Stopped)
     }
 
     /// Ends the gateway and waits for its thread. Connections end without a close frame.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use actix::Context;
 use protocol::close::{Close, CloseCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -82,7 +83,12 @@ struct Admission {
 
 impl Hub {
     /// Answers the first frame of a connection.
-    pub(crate) fn handshake(&mut self, connection: ConnectionId, frame: &Value) {
+    pub(crate) fn handshake(
+        &mut self,
+        connection: ConnectionId,
+        frame: &Value,
+        context: &mut Context<Self>,
+    ) {
         let params = frame.get("params").cloned().unwrap_or(Value::Null);
         let text = |name: &str| {
             frame
@@ -104,7 +110,10 @@ impl Hub {
             return;
         }
         match self.check_connect(connection, frame) {
-            Ok((request, admission)) => self.welcome(connection, &id, request, admission),
+            Ok((request, admission)) => {
+                let node = self.admit_client(connection, &request, &admission, context);
+                self.welcome(connection, &id, &request, &admission, node);
+            }
             Err(refusal) => {
                 if let Some(error) = refusal.error {
                     self.deliver(connection, frame::response(&id, &Err(error.clone())));
@@ -289,35 +298,25 @@ impl Hub {
         (trusted && !peer.address.is_loopback()).then_some("trusted-cidr")
     }
 
-    fn welcome(
+    /// Takes the client in; returns the node id if it is a node.
+    fn admit_client(
         &mut self,
         connection: ConnectionId,
-        request_id: &str,
-        request: ConnectRequest,
-        admission: Admission,
-    ) {
+        request: &ConnectRequest,
+        admission: &Admission,
+        context: &mut Context<Self>,
+    ) -> Option<String> {
         let role = request.role;
-        let device_id = admission
-            .claim
-            .as_ref()
-            .map(|claim| claim.device_id.as_str().to_owned());
-        let hello = self.hello(connection, &request, &admission);
-        if let (Release::May, Some((token, _))) = (self.release(), &admission.bootstrap) {
-            self.devices.consume_bootstrap_token(token);
-        }
         let node = match (role, &admission.claim) {
-            (Role::Node, Some(claim)) => Some(self.connect_node(&request, claim)),
+            (Role::Node, Some(claim)) => Some(self.connect_node(request, claim)),
             (Role::Node | Role::Operator, _) => None,
         };
         let node_id = node.as_ref().map(|node| node.metadata.node_id.clone());
-        self.admit(
-            connection,
-            Client {
-                role,
-                device: admission.claim,
-                node,
-            },
-        );
+        let device = admission.claim.clone();
+        let device_id = device
+            .as_ref()
+            .map(|device| device.device_id.as_str().to_owned());
+        self.admit(connection, Client { role, device, node }, context);
         self.record(
             connection,
             Recorded::Admitted {
@@ -326,20 +325,32 @@ impl Hub {
                 method: admission.method,
             },
         );
-        if let Some(node_id) = node_id
-            && let Some(superseded) = self.online.insert(node_id, connection)
-        {
-            self.supersede_connection(superseded);
+        node_id
+    }
+
+    fn welcome(
+        &mut self,
+        connection: ConnectionId,
+        request_id: &str,
+        request: &ConnectRequest,
+        admission: &Admission,
+        node_id: Option<String>,
+    ) {
+        let hello = self.hello(connection, request, admission);
+        if let (Release::May, Some((token, _))) = (self.release(), &admission.bootstrap) {
+            self.devices.consume_bootstrap_token(token);
         }
         self.deliver(connection, frame::response(request_id, &Ok(hello)));
-        if role == Role::Node {
-            let wake = json!({ "triggers": ["openclaw", "claude", "computer"] });
-            self.send_event(connection, "voicewake.changed", &wake);
-            let routing = json!({ "config": {
-                "version": 1, "defaultTarget": { "mode": "current" }, "routes": [], "updatedAtMs": 0,
-            }});
-            self.send_event(connection, "voicewake.routing.changed", &routing);
+        let Some(node_id) = node_id else { return };
+        if let Some(superseded) = self.online.insert(node_id, connection) {
+            self.supersede_connection(superseded);
         }
+        let wake = json!({ "triggers": ["openclaw", "claude", "computer"] });
+        self.send_event(connection, "voicewake.changed", &wake);
+        let routing = json!({ "config": {
+            "version": 1, "defaultTarget": { "mode": "current" }, "routes": [], "updatedAtMs": 0,
+        }});
+        self.send_event(connection, "voicewake.routing.changed", &routing);
     }
 
     /// The second gate: what of the declared surface may be used now.

@@ -10,7 +10,7 @@ use actix::prelude::*;
 use protocol::close::{Close, CloseCode};
 use protocol::frame::GatewayError;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::approval::ApprovalTable;
@@ -21,12 +21,12 @@ use crate::error::invalid_request;
 use crate::faults::Faults;
 use crate::frame::{self, Broadcast};
 use crate::invoke::InvokeTable;
+use crate::link::{Link, MAX_BUFFERED_BYTES};
 use crate::options::{GatewayOptions, Release};
 use crate::pairing::{Claim, DeviceRegistry};
 use crate::record::{Recorded, Snapshot};
 use crate::schema::validate;
-use crate::server::Control;
-use crate::session::{Admit, CloseWith, ConnectionId, Deliver, MAX_BUFFERED_BYTES, Peer, Session};
+use crate::session::{Admit, CloseWith, ConnectionId, Deliver, Peer, Ping, Session};
 use crate::surface::{NodeMetadata, Surface, SurfaceRegistry};
 use crate::watch::Waiters;
 
@@ -53,18 +53,24 @@ pub(crate) struct Hub {
     /// Whether the parts of the snapshot that are not records are out of date.
     pub(crate) stale: bool,
     pub(crate) waiters: Waiters,
-    pub(crate) control: mpsc::Sender<Control>,
     sequence: u64,
+    /// Connections whose peers left too much unread; they are closed when there is time.
+    flooded: RefCell<Vec<ConnectionId>>,
 }
 
 /// One WebSocket connection as the hub knows it.
 pub(crate) struct Connection {
     pub(crate) session: Addr<Session>,
+    pub(crate) link: Arc<Link>,
     pub(crate) peer: Peer,
     pub(crate) nonce: String,
     /// Who it is, once admitted.
     pub(crate) client: Option<Client>,
     pub(crate) unauthorized: usize,
+    /// Whether a close frame is on its way.
+    pub(crate) closing: bool,
+    /// Sends pings, once admitted.
+    pub(crate) pings: Option<SpawnHandle>,
 }
 
 /// Somebody who was let in.
@@ -103,11 +109,7 @@ pub(crate) enum Caller {
 }
 
 impl Hub {
-    pub(crate) fn new(
-        options: GatewayOptions,
-        faults: Rc<RefCell<Faults>>,
-        control: mpsc::Sender<Control>,
-    ) -> Self {
+    pub(crate) fn new(options: GatewayOptions, faults: Rc<RefCell<Faults>>) -> Self {
         Self {
             limiter: RateLimiter::new(options.rate_limit.clone()),
             snapshot: Snapshot::new(options.journal_limit),
@@ -122,8 +124,8 @@ impl Hub {
             boot_id: Uuid::new_v4(),
             stale: true,
             waiters: Waiters::default(),
-            control,
             sequence: 0,
+            flooded: RefCell::default(),
         }
     }
 
@@ -172,30 +174,75 @@ impl Hub {
     }
 
     pub(crate) fn deliver(&self, connection: ConnectionId, text: String) {
-        if let Some(connection) = self.connections.get(&connection)
-            && connection.session.try_send(Deliver(text)).is_err()
-        {
-            tracing::debug!("a session is gone or flooded, a frame was dropped");
+        let Some(known) = self.connections.get(&connection) else {
+            return;
+        };
+        if known.closing {
+            return;
+        }
+        if !known.link.enqueue(text.len()) {
+            self.flooded.borrow_mut().push(connection);
+        }
+        if known.session.try_send(Deliver(text)).is_err() {
+            tracing::debug!("a session is gone, a frame was dropped");
+        }
+    }
+
+    /// Closes connections whose peers do not read.
+    pub(crate) fn close_flooded(&mut self) {
+        for connection in self.flooded.take() {
+            if self.online.values().any(|online| *online == connection) {
+                self.leave(connection);
+            }
+            let close = Close::new(CloseCode::PolicyViolation, "slow consumer");
+            self.close(connection, close);
         }
     }
 
     pub(crate) fn close(&mut self, connection: ConnectionId, close: Close) {
-        if let Some(known) = self.connections.get(&connection) {
-            let sent = known.session.try_send(CloseWith(close.clone()));
-            if sent.is_ok() {
-                self.record(connection, Recorded::CloseSent(close));
-            }
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        if std::mem::replace(&mut known.closing, true) {
+            return;
         }
+        if known.session.try_send(CloseWith(close.clone())).is_err() {
+            tracing::debug!("a session is gone, it needs no close frame");
+        }
+        known.link.cut_after(self.options.timing.close);
+        self.record(connection, Recorded::CloseSent(close));
     }
 
-    pub(crate) fn admit(&mut self, connection: ConnectionId, client: Client) {
+    pub(crate) fn admit(
+        &mut self,
+        connection: ConnectionId,
+        client: Client,
+        context: &mut Context<Self>,
+    ) {
         if let Some(known) = self.connections.get_mut(&connection) {
             known.client = Some(client);
             if known.session.try_send(Admit).is_err() {
                 tracing::debug!("a session ended while it was admitted");
             }
+            let interval = self.options.timing.ping_interval;
+            known.pings = Some(context.run_interval(interval, move |hub, _| hub.ping(connection)));
         }
         self.touch();
+    }
+
+    fn ping(&self, connection: ConnectionId) {
+        let Some(known) = self.connections.get(&connection) else {
+            return;
+        };
+        if self.faults.borrow().withhold_pings {
+            return;
+        }
+        let answered = known.link.expect_pong();
+        if !answered && self.release() == Release::September {
+            known.link.cut();
+        } else if known.session.try_send(Ping).is_err() {
+            tracing::debug!("a session is gone, it is not pinged");
+        }
     }
 
     pub(crate) fn answer(&self, caller: Caller, result: Result<Value, GatewayError>) {
@@ -291,7 +338,7 @@ impl Hub {
             return;
         };
         let Some(role) = admitted else {
-            self.handshake(connection, &frame);
+            self.handshake(connection, &frame, context);
             return;
         };
         if let Err(why) = validate(self.release(), REQUEST_SHAPE, &frame) {

@@ -28,6 +28,7 @@ mod handle;
 mod handshake;
 mod hub;
 mod invoke;
+mod link;
 mod mailbox;
 mod node_methods;
 pub mod operator;

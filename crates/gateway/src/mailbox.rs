@@ -1,5 +1,7 @@
 //! What sessions and the listener tell the hub.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use bytes::Bytes;
 use protocol::close::Close;
@@ -8,6 +10,7 @@ use uuid::Uuid;
 
 use crate::clock::now_ms;
 use crate::hub::{Connection, Hub};
+use crate::link::Link;
 use crate::options::Release;
 use crate::record::Recorded;
 use crate::session::{ConnectionId, Peer, Session};
@@ -19,6 +22,7 @@ pub(crate) struct Opened {
     pub(crate) connection: ConnectionId,
     /// Set by the session itself, which knows its address only once it runs.
     pub(crate) session: Option<Addr<Session>>,
+    pub(crate) link: Arc<Link>,
     pub(crate) peer: Peer,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
@@ -47,6 +51,14 @@ pub(crate) struct CloseReceived {
     pub(crate) close: Close,
 }
 
+/// A session has sent a close frame of its own accord.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseSent {
+    pub(crate) connection: ConnectionId,
+    pub(crate) close: Close,
+}
+
 /// A session is over.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -66,6 +78,7 @@ impl Handler<Opened> for Hub {
         let Opened {
             connection,
             session: Some(session),
+            link,
             peer,
             path,
             headers,
@@ -80,10 +93,13 @@ impl Handler<Opened> for Hub {
         }
         let opened = Connection {
             session,
+            link,
             peer,
             nonce,
             client: None,
             unauthorized: 0,
+            closing: false,
+            pings: None,
         };
         self.connections.insert(connection, opened);
         self.record(connection, Recorded::Upgraded { path, headers });
@@ -121,12 +137,24 @@ impl Handler<CloseReceived> for Hub {
     }
 }
 
+impl Handler<CloseSent> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, sent: CloseSent, context: &mut Self::Context) {
+        self.record(sent.connection, Recorded::CloseSent(sent.close));
+        self.publish(context);
+    }
+}
+
 impl Handler<Ended> for Hub {
     type Result = ();
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
         self.leave(ended.connection);
-        if self.connections.remove(&ended.connection).is_some() {
+        if let Some(known) = self.connections.remove(&ended.connection) {
+            if let Some(pings) = known.pings {
+                context.cancel_future(pings);
+            }
             self.record(ended.connection, Recorded::Ended);
         }
         self.publish(context);

@@ -27,12 +27,18 @@ enum Standing {
 /// nothing else, or the one current feature with the worker host's state.
 fn is_runner_inventory(params: &Value) -> bool {
     let members = params.as_object().map_or(0, serde_json::Map::len);
-    match params.get("protocolFeatures").and_then(Value::as_array).map(Vec::as_slice) {
+    match params
+        .get("protocolFeatures")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+    {
         Some([]) => members == 1,
         Some([feature]) => {
             feature == "node-worker-supervisor-v6"
                 && members == 2
-                && params.pointer("/workerHost/enabled").is_some_and(Value::is_boolean)
+                && params
+                    .pointer("/workerHost/enabled")
+                    .is_some_and(Value::is_boolean)
         }
         Some(_) | None => false,
     }
@@ -79,7 +85,7 @@ impl Hub {
             }
             "node.runnerInventory.update" if september => {
                 self.take_inventory(connection, &node_id, params)
-            },
+            }
             _ => {
                 self.refuse_role(connection, caller);
                 return;
@@ -111,7 +117,10 @@ impl Hub {
         if !is_runner_inventory(params) {
             return Err(invalid_request("invalid node runner inventory"));
         }
-        match (self.standing(connection, node_id), self.surfaces.pending_of(node_id)) {
+        match (
+            self.standing(connection, node_id),
+            self.surfaces.pending_of(node_id),
+        ) {
             (Standing::Superseded, _) => Err(invalid_request("unknown nodeId")),
             (Standing::Unapproved, Some(pending)) => Err(unavailable(
                 format!(

@@ -239,17 +239,22 @@ async fn serve(
                 return;
             }
             Ok((client, _)) = listener.accept() => {
-                let acceptance = steering.borrow().acceptance;
+                // What ends connections from now on ends this one too, however late it starts.
+                let (acceptance, born) = {
+                    let steering = steering.borrow();
+                    (steering.acceptance, steering.ends)
+                };
+                accepted.send_modify(|accepted| *accepted += 1);
+                let life = Life { steering: steering.clone(), born };
                 match acceptance {
                     Acceptance::Relay => {
-                        connections.spawn(carry(client, options.clone(), steering.clone()));
+                        connections.spawn(carry(client, options.clone(), life));
                     }
                     Acceptance::Stall => {
-                        connections.spawn(hold(client, steering.clone()));
+                        connections.spawn(hold(client, life));
                     }
                     Acceptance::Reset => reset(client),
                 }
-                accepted.send_modify(|accepted| *accepted += 1);
             }
             Some(_) = connections.join_next() => {}
         }
@@ -264,28 +269,34 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Resolves once connections that live now have to end.
-async fn ended(steering: &mut watch::Receiver<Steering>, born: u64) -> End {
-    match steering.wait_for(|steering| steering.ends != born).await {
-        Ok(steering) => steering.end,
-        // The relay itself is gone.
-        Err(_) => End::HangUp,
+/// How long a connection lives: until the count of ends is not the one it was born under.
+struct Life {
+    steering: watch::Receiver<Steering>,
+    born: u64,
+}
+
+impl Life {
+    async fn ended(&mut self) -> End {
+        let born = self.born;
+        match self
+            .steering
+            .wait_for(|steering| steering.ends != born)
+            .await
+        {
+            Ok(steering) => steering.end,
+            // The relay itself is gone.
+            Err(_) => End::HangUp,
+        }
     }
 }
 
-async fn hold(client: TcpStream, mut steering: watch::Receiver<Steering>) {
-    let born = steering.borrow().ends;
-    if ended(&mut steering, born).await == End::Reset {
+async fn hold(client: TcpStream, mut life: Life) {
+    if life.ended().await == End::Reset {
         reset(client);
     }
 }
 
-async fn carry(
-    mut client: TcpStream,
-    options: RelayOptions,
-    mut steering: watch::Receiver<Steering>,
-) {
-    let born = steering.borrow().ends;
+async fn carry(mut client: TcpStream, options: RelayOptions, mut life: Life) {
     let Ok(mut gateway) = TcpStream::connect(options.target).await else {
         reset(client);
         return;
@@ -299,16 +310,16 @@ async fn carry(
             from: client_read,
             to: gateway_write,
             deaf: Flow::DeafToNode,
-            steering: steering.clone(),
+            steering: life.steering.clone(),
         };
         let downstream = Direction {
             from: gateway_read,
             to: client_write,
             deaf: Flow::DeafToGateway,
-            steering: steering.clone(),
+            steering: life.steering.clone(),
         };
         tokio::select! {
-            end = ended(&mut steering, born) => end,
+            end = life.ended() => end,
             _ = async { tokio::join!(upstream.run(options.header), downstream.run(None)) } => {
                 End::HangUp
             }

@@ -4,22 +4,26 @@
 //! a frame that crosses no thread is the one with the least delay.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor as _, Addr};
-use actix_http::HttpService;
+use actix_http::{HttpService, Protocol};
 use actix_service::{Service as _, ServiceFactory as _, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::http::{StatusCode, header};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::faults::{AcceptFault, Faults, UpgradeRefusal};
 use crate::hub::Hub;
+use crate::link::Link;
 use crate::mailbox::{Opened, TcpAccepted};
 use crate::options::{GatewayOptions, Release, Timing};
 use crate::session::{ConnectionId, Peer, Session};
@@ -31,6 +35,8 @@ pub(crate) enum Control {
     Restart {
         /// For how long.
         down: Duration,
+        /// Told once the port refuses.
+        refusing: oneshot::Sender<()>,
     },
     /// End the thread.
     Stop,
@@ -72,13 +78,12 @@ struct Upgrades {
 /// Runs a gateway on the current thread until it is told to stop.
 pub(crate) async fn serve(
     options: GatewayOptions,
-    control_sender: mpsc::Sender<Control>,
     mut control: mpsc::Receiver<Control>,
     started: oneshot::Sender<io::Result<Started>>,
 ) {
     let requested = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
     let listening = reserve(requested).and_then(|socket| socket.listen(BACKLOG));
-    let (mut listener, address) =
+    let (listener, address) =
         match listening.and_then(|listener| Ok((listener.local_addr()?, listener))) {
             Ok((address, listener)) => (listener, address),
             Err(error) => {
@@ -93,18 +98,22 @@ pub(crate) async fn serve(
         trust_proxy: options.trust_proxy,
         faults: Rc::clone(&faults),
         accepted: Rc::new(Cell::new(0)),
-        hub: Hub::new(options, Rc::clone(&faults), control_sender).start(),
+        hub: Hub::new(options, Rc::clone(&faults)).start(),
     };
     let hub = upgrades.hub.clone();
     let app = App::new()
         .app_data(upgrades)
         .default_service(web::to(upgrade));
+    // The link of the connection that is handed to the HTTP service at this moment.
+    let next_link: Rc<RefCell<Arc<Link>>> = Rc::default();
+    let connecting = Rc::clone(&next_link);
     let http = HttpService::build()
         .client_request_timeout(Duration::from_secs(5))
         .client_disconnect_timeout(Duration::from_secs(1))
-        .tcp_nodelay(true)
-        .finish(map_config(app, |()| AppConfig::default()))
-        .tcp();
+        .on_connect_ext(move |_: &TcpStream, data| {
+            data.insert(Arc::clone(&connecting.borrow()));
+        })
+        .finish(map_config(app, |()| AppConfig::default()));
     let Ok(http) = http.new_service(()).await else {
         report(
             started,
@@ -120,34 +129,55 @@ pub(crate) async fn serve(
         }),
     );
 
-    let mut stalled: std::collections::VecDeque<TcpStream> = std::collections::VecDeque::new();
+    let mut port = Port::Open(listener);
+    let mut stalled: VecDeque<TcpStream> = VecDeque::new();
     loop {
         tokio::select! {
             command = control.recv() => match command {
                 None | Some(Control::Stop) => return,
-                Some(Control::Restart { down }) => {
+                Some(Control::Restart { down, refusing }) => {
                     stalled.clear();
-                    drop(listener);
-                    match listen_again(address, down).await {
-                        Ok(again) => listener = again,
+                    drop(port);
+                    port = match reserve(address) {
+                        Ok(socket) => Port::Refusing { socket, until: Instant::now() + down },
+                        Err(error) => {
+                            tracing::error!(%error, "the gateway lost its port");
+                            return;
+                        }
+                    };
+                    if refusing.send(()).is_err() {
+                        tracing::debug!("nobody waits for the port to refuse");
+                    }
+                }
+            },
+            stream = port.accept() => {
+                let Some(stream) = stream else {
+                    port = match port.open() {
+                        Ok(port) => port,
                         Err(error) => {
                             tracing::error!(%error, "the gateway cannot listen again");
                             return;
                         }
-                    }
-                }
-            },
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                    };
+                    continue;
+                };
                 if hub.try_send(TcpAccepted).is_err() {
                     tracing::debug!("the hub is flooded, a connection is not counted");
                 }
                 match faults.borrow().accept {
                     AcceptFault::None => {
-                        let served = http.call(stream);
+                        let link: Arc<Link> = Arc::default();
+                        next_link.replace(Arc::clone(&link));
+                        let peer = stream.peer_addr().ok();
+                        // Delays are what a test asks for, never what the kernel adds.
+                        drop(stream.set_nodelay(true));
+                        let served = http.call((stream, Protocol::Http1, peer));
                         actix_rt::spawn(async move {
-                            if served.await.is_err() {
-                                tracing::debug!("an HTTP connection ended with an error");
+                            tokio::select! {
+                                () = link.until_cut() => {}
+                                served = served => if served.is_err() {
+                                    tracing::debug!("an HTTP connection ended with an error");
+                                },
                             }
                         });
                     }
@@ -164,24 +194,52 @@ pub(crate) async fn serve(
     }
 }
 
+/// The gateway's port.
+enum Port {
+    Open(TcpListener),
+    /// Bound without listening: nobody else gets the port, and whoever connects is refused.
+    Refusing {
+        socket: TcpSocket,
+        until: Instant,
+    },
+}
+
+impl Port {
+    /// The next connection; `None` when a refusing port is due to open.
+    async fn accept(&self) -> Option<TcpStream> {
+        match self {
+            Self::Refusing { until, .. } => {
+                tokio::time::sleep_until(*until).await;
+                None
+            }
+            Self::Open(listener) => loop {
+                // A connection that broke while it waited is nothing to stop for.
+                if let Ok((stream, _)) = listener.accept().await {
+                    return Some(stream);
+                }
+            },
+        }
+    }
+
+    fn open(self) -> io::Result<Self> {
+        match self {
+            Self::Refusing { socket, .. } => socket.listen(BACKLOG).map(Self::Open),
+            open @ Self::Open(_) => Ok(open),
+        }
+    }
+}
+
 fn report(started: oneshot::Sender<io::Result<Started>>, result: io::Result<Started>) {
     if started.send(result).is_err() {
         tracing::debug!("nobody waits for the gateway to start");
     }
 }
 
-/// Takes a port without listening on it: nobody else gets it, and whoever connects is refused.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
-}
-
-async fn listen_again(address: SocketAddr, down: Duration) -> io::Result<TcpListener> {
-    let reserved = reserve(address)?;
-    tokio::time::sleep(down).await;
-    reserved.listen(BACKLOG)
 }
 
 async fn upgrade(request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -203,11 +261,15 @@ async fn upgrade(request: HttpRequest, payload: web::Payload) -> HttpResponse {
         Ok(response) => response,
         Err(error) => return HttpResponse::from_error(error),
     };
+    let Some(link) = request.conn_data::<Arc<Link>>().cloned() else {
+        return HttpResponse::InternalServerError().finish();
+    };
     let number = upgrades.accepted.get() + 1;
     upgrades.accepted.set(number);
     let opened = Opened {
         connection: ConnectionId(number),
         session: None,
+        link,
         peer: peer(&request, forwarded, upgrades.trust_proxy),
         path: request.uri().to_string(),
         headers: request
@@ -221,14 +283,12 @@ async fn upgrade(request: HttpRequest, payload: web::Payload) -> HttpResponse {
             })
             .collect(),
     };
-    let Upgrades {
-        hub,
-        release,
-        timing,
-        faults,
-        ..
-    } = upgrades;
-    response.streaming(Session::open(opened, hub, release, timing, faults, payload))
+    response.streaming(Session::open(
+        opened,
+        upgrades.hub,
+        upgrades.timing,
+        payload,
+    ))
 }
 
 fn peer(request: &HttpRequest, forwarded: bool, trust_proxy: bool) -> Peer {

@@ -3,25 +3,25 @@
 //! A session knows nothing of the protocol above frames; it hands text to the [`Hub`] and writes
 //! what the hub tells it to.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix::prelude::*;
 use actix_web_actors::ws;
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, future};
 use protocol::close::{Close, CloseCode};
 use protocol::frame::{MAX_FRAME_BYTES, MAX_PREAUTH_FRAME_BYTES};
 use tokio::sync::mpsc;
 
-use crate::faults::{Faults, Injection};
+use crate::faults::Injection;
 use crate::hub::Hub;
-use crate::mailbox::{CloseReceived, Ended, Opened, PongReceived, Received};
-use crate::options::{Release, Timing};
+use crate::link::Link;
+use crate::mailbox::{CloseReceived, CloseSent, Ended, Opened, PongReceived, Received};
+use crate::options::Timing;
 
 /// Number of a connection, in the order in which they were accepted; the first is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,23 +48,17 @@ pub(crate) struct Peer {
 const MAILBOX: usize = 65_536;
 /// Injected raw chunks that may wait for the socket.
 const RAW_QUEUE: usize = 64;
-/// Bytes that may wait for a peer that does not read (§1.2).
-pub(crate) const MAX_BUFFERED_BYTES: usize = 52_428_800;
 
 /// The actor of one connection.
 pub(crate) struct Session {
     id: ConnectionId,
     hub: Addr<Hub>,
-    release: Release,
     timing: Timing,
-    faults: Rc<RefCell<Faults>>,
     opened: Option<Opened>,
     phase: Phase,
-    awaiting_pong: bool,
     /// The message that is arriving in fragments.
     fragments: BytesMut,
-    /// Bytes handed to the context and not yet taken by the HTTP dispatcher.
-    queued: Rc<Cell<usize>>,
+    link: Arc<Link>,
     raw: mpsc::Sender<Bytes>,
 }
 
@@ -87,6 +81,11 @@ pub(crate) struct Admit;
 #[rtype(result = "()")]
 pub(crate) struct Deliver(pub(crate) String);
 
+/// A WebSocket ping for the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ping;
+
 /// End the connection with a close frame.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -102,34 +101,31 @@ impl Session {
     pub(crate) fn open<S>(
         opened: Opened,
         hub: Addr<Hub>,
-        release: Release,
         timing: Timing,
-        faults: Rc<RefCell<Faults>>,
         payload: S,
     ) -> impl Stream<Item = Result<Bytes, actix_web::Error>>
     where
         S: Stream<Item = Result<Bytes, actix_web::error::PayloadError>> + 'static,
     {
         let (raw, raw_queue) = mpsc::channel(RAW_QUEUE);
-        let queued = Rc::new(Cell::new(0));
+        let link = Arc::clone(&opened.link);
         let session = Self {
             id: opened.connection,
             hub,
-            release,
             timing,
-            faults,
             opened: Some(opened),
             phase: Phase::Handshake,
-            awaiting_pong: false,
             fragments: BytesMut::new(),
-            queued: Rc::clone(&queued),
+            link,
             raw,
         };
         let codec = actix_http::ws::Codec::new().max_size(MAX_FRAME_BYTES);
+        // An end of TCP that is reported as an error would come before the frames that arrived
+        // together with it, such as a close frame.
+        let received = payload.take_while(|chunk| future::ready(chunk.is_ok()));
         Outgoing {
-            frames: Box::pin(ws::WebsocketContext::with_codec(session, payload, codec)),
+            frames: Box::pin(ws::WebsocketContext::with_codec(session, received, codec)),
             raw: raw_queue,
-            queued,
         }
     }
 
@@ -138,24 +134,30 @@ impl Session {
         M: Message<Result = ()> + Send + 'static,
         Hub: Handler<M>,
     {
-        // Waiting keeps the peer's frames in order and stops reading from a peer that is faster
-        // than the hub.
-        context.wait(
-            self.hub
-                .send(message)
-                .into_actor(self)
-                .map(|sent, _, context| {
-                    if sent.is_err() {
-                        context.stop();
-                    }
-                }),
-        );
+        match self.hub.try_send(message) {
+            Ok(()) => {}
+            // Waiting keeps the peer's frames in order and stops reading from a peer that is
+            // faster than the hub.
+            Err(SendError::Full(message)) => {
+                context.wait(
+                    self.hub
+                        .send(message)
+                        .into_actor(self)
+                        .map(|sent, _, context| {
+                            if sent.is_err() {
+                                context.stop();
+                            }
+                        }),
+                );
+            }
+            Err(SendError::Closed(_)) => context.stop(),
+        }
     }
 
     fn text(&mut self, bytes: Bytes, context: &mut ws::WebsocketContext<Self>) {
         match self.phase {
             Phase::Handshake if bytes.len() > MAX_PREAUTH_FRAME_BYTES => {
-                self.close(Close::new(CloseCode::TooBig, ""), context);
+                self.refuse(Close::new(CloseCode::TooBig, ""), context);
             }
             Phase::Handshake | Phase::Admitted => {
                 let message = Received {
@@ -179,7 +181,7 @@ impl Session {
             Item::Last(bytes) => (bytes, true),
         };
         if self.fragments.len() + bytes.len() > MAX_FRAME_BYTES {
-            self.close(Close::new(CloseCode::TooBig, ""), context);
+            self.refuse(Close::new(CloseCode::TooBig, ""), context);
             return;
         }
         self.fragments.extend_from_slice(&bytes);
@@ -189,23 +191,23 @@ impl Session {
         }
     }
 
+    /// Closes for a reason of the session's own, and says so to the hub.
+    fn refuse(&mut self, close: Close, context: &mut ws::WebsocketContext<Self>) {
+        let sent = CloseSent {
+            connection: self.id,
+            close: close.clone(),
+        };
+        self.close(close, context);
+        self.send_to_hub(sent, context);
+    }
+
     fn close(&mut self, close: Close, context: &mut ws::WebsocketContext<Self>) {
         if matches!(self.phase, Phase::Closing | Phase::Lingering) {
             return;
         }
         self.phase = Phase::Closing;
         context.close(close_frame(&close));
-        context.run_later(self.timing.close, |session, context| {
-            if session.phase == Phase::Closing {
-                context.stop();
-            }
-        });
-    }
-
-    fn queue(&self, bytes: usize) -> bool {
-        let queued = self.queued.get().saturating_add(bytes);
-        self.queued.set(queued);
-        queued <= MAX_BUFFERED_BYTES
+        self.link.cut_after(self.timing.close);
     }
 
     fn inject(&mut self, injection: Injection, context: &mut ws::WebsocketContext<Self>) {
@@ -252,18 +254,6 @@ impl Session {
             );
         }
     }
-
-    fn ping(&mut self, context: &mut ws::WebsocketContext<Self>) {
-        if self.phase != Phase::Admitted || self.faults.borrow().withhold_pings {
-            return;
-        }
-        if self.awaiting_pong && self.release == Release::September {
-            context.stop();
-            return;
-        }
-        self.awaiting_pong = true;
-        context.ping(b"");
-    }
 }
 
 fn close_frame(close: &Close) -> Option<ws::CloseReason> {
@@ -286,19 +276,21 @@ impl Actor for Session {
         }
         context.run_later(self.timing.handshake, |session, context| {
             if session.phase == Phase::Handshake {
-                session.close(Close::new(CloseCode::Normal, ""), context);
+                session.refuse(Close::new(CloseCode::Normal, ""), context);
             }
         });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        let ended = self.hub.send(Ended {
+        if let Err(SendError::Full(ended)) = self.hub.try_send(Ended {
             connection: self.id,
-        });
-        actix_rt::spawn(async move {
-            // A hub that is gone needs no farewell.
-            let _ = ended.await;
-        });
+        }) {
+            let ended = self.hub.send(ended);
+            actix_rt::spawn(async move {
+                // A hub that is gone needs no farewell.
+                let _ = ended.await;
+            });
+        }
     }
 }
 
@@ -315,7 +307,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Session {
             Ok(ws::Message::Continuation(item)) => self.fragment(item, context),
             Ok(ws::Message::Ping(payload)) => context.pong(&payload),
             Ok(ws::Message::Pong(_)) => {
-                self.awaiting_pong = false;
+                self.link.pong();
                 self.send_to_hub(
                     PongReceived {
                         connection: self.id,
@@ -326,12 +318,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Session {
             Ok(ws::Message::Close(reason)) => self.peer_closed(reason, context),
             Ok(ws::Message::Nop) => {}
             Err(ws::ProtocolError::Overflow) => {
-                self.close(Close::new(CloseCode::TooBig, ""), context);
+                self.refuse(Close::new(CloseCode::TooBig, ""), context);
             }
             Err(error) => {
                 tracing::debug!(connection = self.id.0, %error, "websocket error");
                 // What follows a broken frame cannot be told apart any more.
-                self.close(Close::new(CloseCode::ProtocolError, ""), context);
+                self.refuse(Close::new(CloseCode::ProtocolError, ""), context);
                 context.stop();
             }
         }
@@ -376,10 +368,9 @@ impl Session {
 impl Handler<Admit> for Session {
     type Result = ();
 
-    fn handle(&mut self, _: Admit, context: &mut Self::Context) {
+    fn handle(&mut self, _: Admit, _: &mut Self::Context) {
         if self.phase == Phase::Handshake {
             self.phase = Phase::Admitted;
-            context.run_interval(self.timing.ping_interval, Self::ping);
         }
     }
 }
@@ -388,16 +379,21 @@ impl Handler<Deliver> for Session {
     type Result = ();
 
     fn handle(&mut self, Deliver(text): Deliver, context: &mut Self::Context) {
-        if matches!(self.phase, Phase::Closing | Phase::Lingering) {
-            return;
-        }
-        if self.queue(text.len()) {
+        self.link.dequeue(text.len());
+        if matches!(self.phase, Phase::Handshake | Phase::Admitted) {
             context.text(text);
-        } else {
-            self.close(
-                Close::new(CloseCode::PolicyViolation, "slow consumer"),
-                context,
-            );
+        }
+    }
+}
+
+impl Handler<Ping> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, context: &mut Self::Context) {
+        match self.phase {
+            Phase::Admitted => context.ping(b""),
+            // Nothing is sent after a close frame, so no pong can be missed.
+            Phase::Handshake | Phase::Closing | Phase::Lingering => self.link.pong(),
         }
     }
 }
@@ -422,7 +418,6 @@ impl Handler<Inject> for Session {
 struct Outgoing<S> {
     frames: Pin<Box<S>>,
     raw: mpsc::Receiver<Bytes>,
-    queued: Rc<Cell<usize>>,
 }
 
 impl<S> Stream for Outgoing<S>
@@ -434,8 +429,6 @@ where
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let frames = self.frames.as_mut().poll_next(context);
         if let Poll::Ready(frames) = frames {
-            // Whatever was queued is in this chunk: the context encodes all it has at once.
-            self.queued.set(0);
             return Poll::Ready(frames);
         }
         match self.raw.poll_recv(context) {

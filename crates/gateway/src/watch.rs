@@ -62,6 +62,7 @@ impl Hub {
 
     /// Brings the snapshot up to date and wakes whoever waited for what it shows now.
     pub(crate) fn publish(&mut self, context: &mut Context<Self>) {
+        self.close_flooded();
         self.snapshot.invokes_in_flight = self.invokes.len();
         self.snapshot.open_connections = self.connections.len();
         if std::mem::take(&mut self.stale) {

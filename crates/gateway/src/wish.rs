@@ -16,7 +16,6 @@ use crate::hub::{Caller, Hub};
 use crate::options::Release;
 use crate::pairing::BootstrapProfile;
 use crate::record::WaitError;
-use crate::server::Control;
 use crate::session::{ConnectionId, Inject};
 use crate::watch::Check;
 
@@ -76,13 +75,10 @@ pub(crate) struct Minted(pub(crate) SecretString);
 #[rtype(result = "Option<String>")]
 pub(crate) struct Supersede(pub(crate) String);
 
-/// The handle restarts the gateway.
+/// The gateway restarts; the port already refuses.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Restart {
-    /// How long the port refuses connections.
-    pub(crate) down: Duration,
-}
+pub(crate) struct Restart;
 
 impl Handler<Call> for Hub {
     type Result = ();
@@ -157,19 +153,12 @@ impl Handler<Supersede> for Hub {
 impl Handler<Restart> for Hub {
     type Result = ();
 
-    fn handle(&mut self, restart: Restart, context: &mut Self::Context) {
+    fn handle(&mut self, _: Restart, context: &mut Self::Context) {
         let shutdown = match self.release() {
             Release::May => json!({ "reason": "gateway stopping", "restartExpectedMs": null }),
             Release::September => json!({ "reason": "gateway stopping" }),
         };
         self.broadcast(None, "shutdown", &shutdown);
-        if self
-            .control
-            .try_send(Control::Restart { down: restart.down })
-            .is_err()
-        {
-            tracing::warn!("the listener is gone, nothing will listen again");
-        }
         self.boot_id = Uuid::new_v4();
         let sessions: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for connection in &sessions {
@@ -179,15 +168,11 @@ impl Handler<Restart> for Hub {
             );
         }
         // A process that restarts does not wait for peers that never answer its close frame.
-        context.run_later(RESTART_GRACE, move |hub, _| {
-            for connection in sessions {
-                if let Some(known) = hub.connections.get(&connection)
-                    && known.session.try_send(Inject(Injection::Hangup)).is_err()
-                {
-                    tracing::debug!("a session ended by itself");
-                }
+        for connection in sessions {
+            if let Some(known) = self.connections.get(&connection) {
+                known.link.cut_after(RESTART_GRACE);
             }
-        });
+        }
         self.publish(context);
     }
 }

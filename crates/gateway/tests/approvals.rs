@@ -1,5 +1,7 @@
 //! Approvals of single runs: what an operator decides, and what of a run reaches the node.
 
+#![cfg(test)]
+
 mod common;
 
 use common::{DEADLINE, RawNode, start};
@@ -10,7 +12,11 @@ use protocol::identity::DeviceIdentity;
 use serde_json::{Value, json};
 
 async fn approved_node(release: Release) -> (GatewayHandle, RawNode, Value) {
-    let gateway = start(GatewayOptions { release, ..GatewayOptions::default() }).await;
+    let gateway = start(GatewayOptions {
+        release,
+        ..GatewayOptions::default()
+    })
+    .await;
     let identity = DeviceIdentity::generate().unwrap();
     let node = RawNode::admitted(&gateway.url(), &identity).await;
     gateway.admit(DEADLINE).await.unwrap();
@@ -53,12 +59,18 @@ fn refused(result: Result<Value, CallError>) -> Value {
 async fn an_approved_run_is_the_approved_plan_and_runs_once() {
     for release in [Release::May, Release::September] {
         let (gateway, mut node, id) = approved_node(release).await;
-        let accepted = gateway.call("exec.approval.request", request("a", &id)).await.unwrap();
+        let accepted = gateway
+            .call("exec.approval.request", request("a", &id))
+            .await
+            .unwrap();
         assert_eq!(accepted["status"], "accepted");
         let listed = gateway.call("exec.approval.list", json!({})).await.unwrap();
         assert_eq!(listed[0]["id"], "a");
         let resolve = json!({ "id": "a", "decision": "allow-once" });
-        gateway.call("exec.approval.resolve", resolve).await.unwrap();
+        gateway
+            .call("exec.approval.resolve", resolve)
+            .await
+            .unwrap();
 
         let edited = json!({
             "command": ["/usr/bin/echo", "EDITED"], "rawCommand": "EDITED", "cwd": "/",
@@ -81,33 +93,69 @@ async fn an_approved_run_is_the_approved_plan_and_runs_once() {
         assert_eq!(sent, expected);
 
         let again = refused(gateway.call("node.invoke", run(&id, edited)).await);
-        assert_eq!(again["details"], json!({ "code": "APPROVAL_REQUIRED", "runId": "a" }));
+        assert_eq!(
+            again["details"],
+            json!({ "code": "APPROVAL_REQUIRED", "runId": "a" })
+        );
     }
 }
 
 #[actix::test]
 async fn a_claim_of_approval_needs_an_approval() {
     let (gateway, _node, id) = approved_node(Release::September).await;
-    gateway.call("exec.approval.request", request("open", &id)).await.unwrap();
-    gateway.call("exec.approval.request", request("denied", &id)).await.unwrap();
+    gateway
+        .call("exec.approval.request", request("open", &id))
+        .await
+        .unwrap();
+    gateway
+        .call("exec.approval.request", request("denied", &id))
+        .await
+        .unwrap();
     let deny = json!({ "id": "denied", "decision": "deny" });
     gateway.call("exec.approval.resolve", deny).await.unwrap();
-    gateway.call("exec.approval.request", request("elsewhere", &json!("other"))).await.unwrap();
+    gateway
+        .call(
+            "exec.approval.request",
+            request("elsewhere", &json!("other")),
+        )
+        .await
+        .unwrap();
     let mut expired = request("expired", &id);
     expired["timeoutMs"] = 0.into();
-    gateway.call("exec.approval.request", expired).await.unwrap();
+    gateway
+        .call("exec.approval.request", expired)
+        .await
+        .unwrap();
     let cases = [
         (json!({ "approved": true }), "MISSING_RUN_ID"),
-        (json!({ "approved": true, "runId": "unknown" }), "UNKNOWN_APPROVAL_ID"),
-        (json!({ "approvalDecision": "allow-once", "runId": "open" }), "APPROVAL_REQUIRED"),
-        (json!({ "approved": true, "runId": "denied" }), "APPROVAL_REQUIRED"),
-        (json!({ "approved": true, "runId": "expired" }), "APPROVAL_EXPIRED"),
-        (json!({ "approved": true, "runId": "elsewhere" }), "APPROVAL_NODE_MISMATCH"),
+        (
+            json!({ "approved": true, "runId": "unknown" }),
+            "UNKNOWN_APPROVAL_ID",
+        ),
+        (
+            json!({ "approvalDecision": "allow-once", "runId": "open" }),
+            "APPROVAL_REQUIRED",
+        ),
+        (
+            json!({ "approved": true, "runId": "denied" }),
+            "APPROVAL_REQUIRED",
+        ),
+        (
+            json!({ "approved": true, "runId": "expired" }),
+            "APPROVAL_EXPIRED",
+        ),
+        (
+            json!({ "approved": true, "runId": "elsewhere" }),
+            "APPROVAL_NODE_MISMATCH",
+        ),
         (
             json!({ "approved": true, "runId": "open", "env": { "A": "1" } }),
             "APPROVAL_ENV_BINDING_MISSING",
         ),
-        (json!({ "approvalSource": "auto-review" }), "INVALID_APPROVAL_SOURCE"),
+        (
+            json!({ "approvalSource": "auto-review" }),
+            "INVALID_APPROVAL_SOURCE",
+        ),
     ];
     for (mut params, code) in cases {
         params["command"] = json!(["true"]);
@@ -121,11 +169,20 @@ async fn the_environment_of_an_approved_run_is_bound() {
     let (gateway, mut node, id) = approved_node(Release::September).await;
     let mut with_env = request("a", &id);
     with_env["env"] = json!({ "B": "2", "A": "1" });
-    gateway.call("exec.approval.request", with_env).await.unwrap();
+    gateway
+        .call("exec.approval.request", with_env)
+        .await
+        .unwrap();
     let resolve = json!({ "id": "a", "decision": "allow-once" });
-    gateway.call("exec.approval.resolve", resolve).await.unwrap();
+    gateway
+        .call("exec.approval.resolve", resolve)
+        .await
+        .unwrap();
     let with = |env: Value| {
-        run(&id, json!({ "command": ["true"], "approved": true, "runId": "a", "env": env }))
+        run(
+            &id,
+            json!({ "command": ["true"], "approved": true, "runId": "a", "env": env }),
+        )
     };
     let error = refused(gateway.call("node.invoke", with(json!({ "A": "2" }))).await);
     assert_eq!(error["details"]["code"], "APPROVAL_ENV_MISMATCH");
@@ -140,15 +197,33 @@ async fn a_decision_reaches_whoever_waits_for_it() {
     let token = OperatorAuth::Token(openclaw_node_gateway::DEFAULT_TOKEN.into());
     let operator = Operator::connect(&gateway.url(), token).await.unwrap();
     let mut events = operator.events();
-    operator.call("exec.approval.request", request("a", &id)).await.unwrap();
-    let again = operator.call("exec.approval.request", request("a", &id)).await.unwrap_err();
+    operator
+        .call("exec.approval.request", request("a", &id))
+        .await
+        .unwrap();
+    let again = operator
+        .call("exec.approval.request", request("a", &id))
+        .await
+        .unwrap_err();
     assert_eq!(again.message, "approval id already pending");
-    let summary = operator.call("exec.approval.get", json!({ "id": "a" })).await.unwrap();
-    assert_eq!(summary["allowedDecisions"], json!(["allow-once", "allow-always", "deny"]));
+    let summary = operator
+        .call("exec.approval.get", json!({ "id": "a" }))
+        .await
+        .unwrap();
+    assert_eq!(
+        summary["allowedDecisions"],
+        json!(["allow-once", "allow-always", "deny"])
+    );
     let decide = |decision: &str| {
-        gateway.call("exec.approval.resolve", json!({ "id": "a", "decision": decision }))
+        gateway.call(
+            "exec.approval.resolve",
+            json!({ "id": "a", "decision": decision }),
+        )
     };
-    assert_eq!(refused(decide("bogus").await)["message"], "invalid decision");
+    assert_eq!(
+        refused(decide("bogus").await)["message"],
+        "invalid decision"
+    );
     let (waited, resolved) = tokio::join!(
         operator.call("exec.approval.waitDecision", json!({ "id": "a" })),
         decide("allow-always")
@@ -156,9 +231,15 @@ async fn a_decision_reaches_whoever_waits_for_it() {
     resolved.unwrap();
     assert_eq!(waited.unwrap()["decision"], "allow-always");
     decide("allow-always").await.unwrap();
-    assert_eq!(refused(decide("deny").await)["details"]["reason"], "APPROVAL_NOT_FOUND");
+    assert_eq!(
+        refused(decide("deny").await)["details"]["reason"],
+        "APPROVAL_NOT_FOUND"
+    );
     let mut names = Vec::new();
-    while names.last().is_none_or(|name| name != "exec.approval.resolved") {
+    while names
+        .last()
+        .is_none_or(|name| name != "exec.approval.resolved")
+    {
         names.push(events.recv().await.unwrap().name);
     }
     assert!(names.contains(&"exec.approval.requested".to_owned()));
@@ -168,7 +249,10 @@ async fn a_decision_reaches_whoever_waits_for_it() {
     gateway.call("exec.approval.request", always).await.unwrap();
     let lasting = json!({ "id": "b", "decision": "allow-always" });
     let error = refused(gateway.call("exec.approval.resolve", lasting).await);
-    assert_eq!(error["details"]["reason"], "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE");
+    assert_eq!(
+        error["details"]["reason"],
+        "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE"
+    );
 
     let mut brief = request("c", &id);
     brief["timeoutMs"] = 20.into();

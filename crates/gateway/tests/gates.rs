@@ -1,5 +1,7 @@
 //! The two approval gates: pairing of the device, approval of the node's surface.
 
+#![cfg(test)]
+
 mod common;
 
 use common::{Closed, DEADLINE, Introduction, RawNode, start};

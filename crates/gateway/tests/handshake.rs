@@ -1,5 +1,7 @@
 //! The handshake answers exactly as the recorded gateways do.
 
+#![cfg(test)]
+
 mod common;
 
 use std::time::Duration;
@@ -12,6 +14,9 @@ use openclaw_node_gateway::{
 use protocol::identity::DeviceIdentity;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+
+/// What a case changes in finished connect params.
+type Edit = fn(&mut Value);
 
 fn identity() -> DeviceIdentity {
     DeviceIdentity::generate().unwrap()
@@ -61,7 +66,7 @@ async fn a_challenge_opens_every_connection() {
 
 #[actix::test]
 async fn connect_params_are_validated_strictly() {
-    let cases: &[(fn(&mut Value), Option<&str>, Option<&str>)] = &[
+    let cases: &[(Edit, Option<&str>, Option<&str>)] = &[
         (|_| {}, None, None),
         (
             |params| params["bogus"] = 1.into(),
@@ -225,7 +230,7 @@ async fn a_protocol_range_has_to_overlap() {
 
 #[actix::test]
 async fn a_device_proof_is_checked_in_the_documented_order() {
-    let cases: &[(fn(&mut Value), &str, &str, &str)] = &[
+    let cases: &[(Edit, &str, &str, &str)] = &[
         (
             |params| {
                 params["device"]["id"] = "00".repeat(32).into();
@@ -488,8 +493,7 @@ async fn only_a_plain_shared_token_may_be_retried_with_a_device_token() {
 
 #[actix::test]
 async fn a_node_needs_a_device_and_only_then_a_credential() {
-    let without_device: fn(&mut Value) =
-        |params| drop(params.as_object_mut().unwrap().remove("device"));
+    let without_device: Edit = |params| drop(params.as_object_mut().unwrap().remove("device"));
     let cases = [
         (
             json!({ "token": openclaw_node_gateway::DEFAULT_TOKEN }),
@@ -791,10 +795,7 @@ async fn hello_has_the_shape_of_its_release() {
         assert_eq!(hello["policy"]["maxPayload"], 26_214_400);
         let methods = hello["features"]["methods"].as_array().unwrap();
         let september = release == Release::September;
-        assert_eq!(
-            methods.contains(&"node.invoke.progress".into()),
-            september
-        );
+        assert_eq!(methods.contains(&"node.invoke.progress".into()), september);
         assert_eq!(hello["features"].get("capabilities").is_some(), september);
         assert_eq!(hello["auth"].get("method").is_some(), september);
     }
