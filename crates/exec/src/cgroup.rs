@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
 
+use crate::census::mark_of;
+use crate::mark::RunMark;
 use crate::run::Limits;
 
 /// Attributes by which systemd marks a delegated group (systemd.resource-control(5)).
@@ -29,6 +31,10 @@ const RUN_PREFIX: &str = "run-";
 
 /// The period over which processor time is shared out, in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+
+/// How often a new run is searched for what it started outside of its group: whatever is inside
+/// stays inside, so one is enough unless the run starts processes faster than they are moved.
+const SWEEPS: usize = 16;
 
 /// Groups that still had members when their run ended, and are to be looked at again; more than
 /// these stay until the next start.
@@ -92,11 +98,17 @@ impl Delegated {
         })
     }
 
-    /// Makes a group with these limits and moves a process into it.
+    /// Makes a group with these limits and moves a process into it, with whatever it has started
+    /// in the moment since its own start.
     ///
     /// # Errors
     /// The system's; nothing is left behind then.
-    pub(crate) fn take_in(&self, leader: Pid, limits: &Limits) -> io::Result<RunGroup> {
+    pub(crate) fn take_in(
+        &self,
+        leader: Pid,
+        mark: Option<RunMark>,
+        limits: &Limits,
+    ) -> io::Result<RunGroup> {
         self.remove_left();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let folder = self.folder.join(format!("{RUN_PREFIX}{number}"));
@@ -109,7 +121,28 @@ impl Delegated {
             fs::write(group.folder.join(file), text)?;
         }
         fs::write(group.folder.join("cgroup.procs"), leader.to_string())?;
+        if let Some(mark) = mark {
+            for _ in 0..SWEEPS {
+                if self.move_stragglers(mark, &group)? == 0 {
+                    break;
+                }
+            }
+        }
         Ok(group)
+    }
+
+    /// Moves what a run has left in the node's own group, and says how many processes that were.
+    fn move_stragglers(&self, mark: RunMark, group: &RunGroup) -> io::Result<usize> {
+        let listed = fs::read_to_string(self.folder.join(NODE_GROUP).join("cgroup.procs"))?;
+        let mut limits = Vec::new();
+        let stragglers = listed
+            .lines()
+            .filter_map(|line| line.parse().ok().map(Pid::from_raw))
+            .filter(|pid| *pid != Pid::this() && mark_of(*pid, &mut limits) == Some(mark));
+        // One that has ended meanwhile cannot be moved.
+        let procs = group.folder.join("cgroup.procs");
+        let moved = stragglers.filter(|pid| fs::write(&procs, pid.to_string()).is_ok());
+        Ok(moved.count())
     }
 
     /// Looks again at groups that were left with members, as many as there are now.
@@ -270,7 +303,9 @@ mod tests {
         assert_eq!(written("node/cgroup.procs"), Pid::this().to_string());
         assert_eq!(written("cgroup.subtree_control"), "+cpu");
 
-        let group = delegated.take_in(Pid::from_raw(4242), &LIMITS).unwrap();
+        let group = delegated
+            .take_in(Pid::from_raw(4242), None, &LIMITS)
+            .unwrap();
         let expected = [
             ("memory.max", "536870912"),
             ("memory.oom.group", "1"),
@@ -290,7 +325,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let delegated = Delegated::prepare(dir.path(), &Limits::default()).unwrap();
         let _group = delegated
-            .take_in(Pid::from_raw(1), &Limits::default())
+            .take_in(Pid::from_raw(1), None, &Limits::default())
             .unwrap();
         assert!(!dir.path().join("cgroup.subtree_control").exists());
         let written = fs::read_dir(dir.path().join("run-0")).unwrap().count();
@@ -304,7 +339,7 @@ mod tests {
         // Files keep a plain folder as members keep a group.
         drop(
             delegated
-                .take_in(Pid::from_raw(1), &Limits::default())
+                .take_in(Pid::from_raw(1), None, &Limits::default())
                 .unwrap(),
         );
         let left = dir.path().join("run-0");
@@ -312,7 +347,7 @@ mod tests {
         fs::remove_file(left.join("cgroup.procs")).unwrap();
         drop(
             delegated
-                .take_in(Pid::from_raw(1), &Limits::default())
+                .take_in(Pid::from_raw(1), None, &Limits::default())
                 .unwrap(),
         );
         assert!(!left.exists());

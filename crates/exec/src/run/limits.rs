@@ -26,7 +26,7 @@ pub(super) fn impose(tree: &mut ProcessTree, containment: &Containment) {
         // Moving a process can take the kernel many milliseconds, in which it would start others
         // outside of its group.
         tree.signal_group(Signal::SIGSTOP);
-        let control_group = delegated.take_in(leader, limits);
+        let control_group = delegated.take_in(leader, tree.mark(), limits);
         tree.signal_group(Signal::SIGCONT);
         match control_group {
             Ok(control_group) => return tree.confine(control_group),
