@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 
 async fn small_gateway() -> GatewayHandle {
     gateway_with(GatewayOptions {
-        journal_limit: 1_024,
+        journal_limit: 256,
         ..GatewayOptions::default()
     })
     .await
