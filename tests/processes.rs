@@ -16,13 +16,16 @@ use common::process::{gone, is_running, pids_in};
 use common::{DEADLINE, answers, back_after, gateway, until};
 use gateway::{GatewayHandle, Injection, NodeView};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 use serde_json::{Value, json};
 
 /// Leaves a daemon in a session of its own, without parent, output or input of the run, and stays.
 /// Both write their process ids to the file that is `$0`.
 const DAEMONIC: &str = r#"(setsid sh -c 'echo $$ >> "$0"; exec sleep 300' "$0" </dev/null >/dev/null 2>&1 &)
 echo $$ >> "$0"; sleep 300"#;
+
+/// An account that exists nowhere.
+const LONELY_USER: u32 = 64_123;
 
 /// A node that may run everything, with these settings of its own.
 async fn node_with(gateway: &GatewayHandle, settings: &Value) -> (Home, Node, NodeView) {
@@ -121,21 +124,28 @@ async fn a_daemon_that_a_finished_run_left_is_waited_for_when_it_ends() {
 
 #[tokio::test]
 async fn a_fork_bomb_is_kept_small_and_ends_with_its_time() {
-    let Some(account) = Account::ordinary() else {
+    if !Uid::effective().is_root() {
         return;
+    }
+    // Nobody else's processes count for the limit of a user that has no other.
+    let account = Account {
+        uid: Uid::from_raw(LONELY_USER),
+        gid: Gid::from_raw(LONELY_USER),
     };
     let gateway = gateway().await;
-    let settings = json!({ "exec": { "limits": { "pids": 96 } } });
+    let settings = json!({ "exec": { "limits": { "pids": 48 } } });
     let (_home, node, view) = node_of(Home::of(account), &gateway, &settings).await;
     let marker = format!("bomb-{}", uuid::Uuid::new_v4());
-    let mut bomb = shell("bomb() { while :; do bomb & done; }; bomb", &marker);
-    bomb["timeoutMs"] = json!(2_000);
+    // bash tries again where others give up when they cannot fork.
+    let script = "bomb() { while :; do bomb & done; }; bomb";
+    let command = json!(["/bin/bash", "-c", script, marker]);
+    let bomb = json!({ "command": command, "timeoutMs": 8_000 });
     let invoke = send(&gateway, &view, "system.run", params(&bomb)).await;
     until("the bomb goes off", || {
-        (processes_with(&marker).len() > 20).then_some(())
+        (processes_with(&marker).len() > 10).then_some(())
     })
     .await;
-    assert!(processes_with(&marker).len() <= 96);
+    assert!(processes_with(&marker).len() <= 48);
     answers(&gateway, &view).await;
     let other = json!({ "command": ["/bin/true"] });
     let other = call(&gateway, &view, "system.run", &other).await.payload();

@@ -64,18 +64,24 @@ impl Census {
         self.members.keys().copied()
     }
 
+    /// The processes that carried the mark.
+    pub(crate) fn members(&self, mark: RunMark) -> &[Pid] {
+        self.members.get(&mark).map_or(&[], Vec::as_slice)
+    }
+
     /// Signals every process that still carries the mark, and says how many of them are alive.
     pub fn signal(&self, mark: RunMark, signal: Option<Signal>) -> usize {
-        let members = self.members.get(&mark).map_or(&[][..], Vec::as_slice);
-        let alive = members.iter().filter(|pid| reach(**pid, mark, signal));
+        let alive = self
+            .members(mark)
+            .iter()
+            .filter(|pid| reach(**pid, mark, signal));
         alive.count()
     }
 
     /// Signals every process that still carries the mark and is not in `group`, which has the
     /// signal already, and says how many are alive in and outside of it.
     pub(crate) fn signal_strays(&self, mark: RunMark, group: Pid, signal: Option<Signal>) -> usize {
-        let members = self.members.get(&mark).map_or(&[][..], Vec::as_slice);
-        let alive = members.iter().filter(|pid| {
+        let alive = self.members(mark).iter().filter(|pid| {
             let is_stray = getpgid(Some(**pid)).is_ok_and(|of| of != group);
             reach(**pid, mark, signal.filter(|_| is_stray))
         });

@@ -5,6 +5,12 @@ use nix::unistd::Pid;
 
 use super::Containment;
 use super::process_tree::ProcessTree;
+use crate::census::Census;
+use crate::mark::RunMark;
+
+/// How often a new run is searched for processes without limits: each search stops those that it
+/// finds, so one is enough unless they are started faster than that.
+const SWEEPS: usize = 16;
 
 /// What one run with everything it starts may use.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,7 +41,46 @@ pub(super) fn impose(tree: &mut ProcessTree, containment: &Containment) {
             }
         }
     }
+    if limits.memory.is_none() && limits.pids.is_none() {
+        return;
+    }
+    tree.signal_group(Signal::SIGSTOP);
     limit_process(leader, limits);
+    if let Some(mark) = tree.mark()
+        && !is_youngest(leader)
+    {
+        limit_children(leader, mark, limits);
+    }
+    tree.signal_group(Signal::SIGCONT);
+}
+
+/// Limits what a process has started in the moment since its own start. On a quiet machine that is
+/// nothing.
+fn limit_children(leader: Pid, mark: RunMark, limits: &Limits) {
+    let mut limited = vec![leader];
+    let mut census = Census::take();
+    for _ in 0..SWEEPS {
+        census.signal(mark, Some(Signal::SIGSTOP));
+        let before = limited.len();
+        for pid in census.members(mark) {
+            if !limited.contains(pid) {
+                limit_process(*pid, limits);
+                limited.push(*pid);
+            }
+        }
+        if limited.len() == before {
+            break;
+        }
+        census = Census::take();
+    }
+    census.signal(mark, Some(Signal::SIGCONT));
+}
+
+/// Whether no process of this machine was started after this one.
+fn is_youngest(pid: Pid) -> bool {
+    // The last field is the id that was given last (proc(5)).
+    std::fs::read_to_string("/proc/loadavg")
+        .is_ok_and(|text| text.split_whitespace().last() == Some(pid.to_string().as_str()))
 }
 
 #[cfg(target_os = "linux")]
