@@ -49,7 +49,7 @@ impl Failure {
 
     /// Wrong arguments: 78 in a unit, where the same arguments would only fail again.
     pub(crate) fn usage(message: impl std::fmt::Display, environment: &Environment) -> Self {
-        let in_unit = environment.raw("NOTIFY_SOCKET").is_some();
+        let in_unit = environment.text("NOTIFY_SOCKET").is_some();
         let exit = if in_unit {
             Exit::NoRestart
         } else {

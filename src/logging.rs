@@ -21,7 +21,10 @@ pub(crate) fn start(environment: &Environment) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(filter).init();
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
+        .init();
     if misunderstood {
         tracing::warn!(
             default = DEFAULT_FILTER,

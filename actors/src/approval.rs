@@ -5,45 +5,53 @@
 //! stopped: until it is handed to exec it can still be dropped.
 
 mod clearance;
+mod current;
+mod plans;
+mod skills;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::exec::environment::BaseEnvironment;
 use ::exec::host::Host;
-use ::exec::prepare::{PreparePolicy, Prepared, prepare};
-use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunApproval, RunRequest};
+use ::exec::prepare::{PreparePolicy, prepare};
+use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
-use approvals::decision::{Allowed, Basis, DenialReason};
-use approvals::plan::{PlanRecord, PolicySnapshot, SystemRunPlan};
+use approvals::decision::{Basis, DenialReason, Match, Satisfier};
+use approvals::plan::PolicySnapshot;
 use approvals::policy::{
-    Approval as PlanApproval, ExecConfig, Grant, agent_key, document_policy, resolve,
+    Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
 use approvals::snapshot::{SnapshotError, Stored, wants_resolved_defaults};
-use approvals::usage::{Coverage, RecordedUse, RuleKey};
+use approvals::usage::{Coverage, InlineCode, RecordedUse, RuleKey};
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
 use secrecy::SecretString;
 use serde_json::Value;
 use state::journal::Decided as JournalDecided;
-use state::{Plan, PlanDigest, PlanLookup, Replacement, StoredApprovals};
+use state::{Replacement, StoredApprovals};
 use tracing::{debug, error, info, warn};
 
 use self::clearance::{Circumstances, Clearance, Denial, clear};
+use self::current::Current;
+use self::plans::{remember, use_plan, with_snapshot};
+use self::skills::Skills;
 use crate::clock;
-use crate::connection::InvokeAnswer;
+use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{
     CancelGeneration, CancelRun, Exec, NoteDenied, Recall, Recalled, RepeatKey, RunAsker, RunLabel,
     StartRun, StopAll, Which, answer, to_json,
 };
-use crate::store::{FindPlan, RememberPlan, ReplaceApprovals, Store, StoreError, TakePlan};
+use crate::store::{ReplaceApprovals, Store, StoreError};
 
 /// How long uses of rules are gathered before they are written (D11).
 const USAGE_BATCH: Duration = Duration::from_secs(2);
+/// Longest wait for the gateway to tell its skills; without an answer the last one counts.
+const SKILLS_DEADLINE: Duration = Duration::from_secs(3);
 /// Invokes that may wait for this actor; beyond it the gateway is told that the node is busy.
 const MAILBOX: usize = 4096;
 /// What events call the host (wire protocol §11.6).
@@ -71,6 +79,8 @@ pub(crate) struct Invoke {
     pub(crate) release: GatewayRelease,
     /// Who waits for the answer.
     pub(crate) reply: Recipient<InvokeAnswer>,
+    /// Who can ask the gateway.
+    pub(crate) gateway: Recipient<AskSkillBins>,
 }
 
 /// The gateway no longer waits for an invoke.
@@ -153,7 +163,7 @@ impl Asker {
 struct Decided {
     request: RunRequest,
     clearance: Result<Clearance, Denial>,
-    under: Arc<Stored>,
+    under: Arc<Current>,
 }
 
 type Deferred = Box<dyn FnOnce(&mut Approval, &mut Context<Approval>)>;
@@ -168,7 +178,11 @@ pub(crate) struct Approval {
     store: Addr<Store>,
     exec: Addr<Exec>,
     /// The document that counts, uses included that are not written yet.
-    stored: Arc<Stored>,
+    current: Arc<Current>,
+    /// What is known of the gateway's skills.
+    skills: Skills,
+    /// Runs that wait for the gateway to tell its skills, while it is asked.
+    waiting_for_skills: Option<Vec<Deferred>>,
     /// The text that the database holds.
     written: Option<SecretString>,
     /// Invokes that wait for the disk, with their connections; whatever is taken out of here is
@@ -190,6 +204,7 @@ impl Approval {
         if let Some(error) = stored.error() {
             error!(%error, "the approvals document is unreadable: nothing may run");
         }
+        let current = Current::of(stored, home(&options.environment));
         Self {
             location: format!("{}/{DOCUMENT_LOCATION}", options.state_dir.display()),
             config: Arc::new(options.config),
@@ -198,7 +213,9 @@ impl Approval {
             node_cwd: Arc::new(std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))),
             store: options.store,
             exec: options.exec,
-            stored: Arc::new(stored),
+            current: Arc::new(current),
+            skills: Skills::default(),
+            waiting_for_skills: None,
             written,
             deciding: HashMap::new(),
             usage_is_dirty: false,
@@ -215,11 +232,11 @@ impl Approval {
         mut asker: Asker,
         params: Option<String>,
         idempotency_key: Option<&str>,
-        release: GatewayRelease,
+        (release, gateway): (GatewayRelease, Recipient<AskSkillBins>),
         ctx: &mut Context<Self>,
     ) {
         let Some(idempotency_key) = idempotency_key else {
-            return self.on_run(asker, params.as_deref(), release, ctx);
+            return self.on_run(asker, params.as_deref(), release, &gateway, ctx);
         };
         let key = RepeatKey::new(idempotency_key, params.as_deref());
         asker.key = Some(key);
@@ -233,7 +250,9 @@ impl Approval {
                 return debug!(invoke = %asker.id, "no longer wanted; not run");
             }
             match recalled {
-                Ok(Recalled::Fresh) => actor.on_run(asker, params.as_deref(), release, ctx),
+                Ok(Recalled::Fresh) => {
+                    actor.on_run(asker, params.as_deref(), release, &gateway, ctx);
+                }
                 Ok(Recalled::Repeated) => {}
                 Err(_) => asker.answer(Err(InvokeError::unavailable("node is stopping"))),
             }
@@ -245,6 +264,7 @@ impl Approval {
         asker: Asker,
         params: Option<&str>,
         release: GatewayRelease,
+        gateway: &Recipient<AskSkillBins>,
         ctx: &mut Context<Self>,
     ) {
         let missing_snapshot = match release {
@@ -255,20 +275,81 @@ impl Approval {
             Ok(request) => request,
             Err(error) => return asker.invalid(error),
         };
+        if !self.needs_skills(&request) || !self.skills.are_stale(clock::since_boot()) {
+            return self.decide_run(asker, request, ctx);
+        }
+        self.deciding.insert(asker.id.clone(), asker.generation);
+        let decide: Deferred = Box::new(move |actor, ctx| {
+            if actor.deciding.remove(&asker.id).is_none() {
+                return debug!(invoke = %asker.id, "no longer wanted; not run");
+            }
+            actor.decide_run(asker, request, ctx);
+        });
+        self.after_skills(decide, gateway, ctx);
+    }
+
+    /// Whether the outcome may depend on the gateway's skills.
+    fn needs_skills(&self, request: &RunRequest) -> bool {
+        let agent = request.agent_id.as_deref();
+        let approval = request.approval.kind();
+        let policy = resolve(&self.config, self.current.document(), agent, approval);
+        let is_decided_by_policy = match approval {
+            PlanApproval::None | PlanApproval::AskFallback => true,
+            PlanApproval::Explicit(_) | PlanApproval::AutoReview => false,
+        };
+        is_decided_by_policy
+            && policy.auto_allow_skills.value
+            && policy.security.value == Security::Allowlist
+    }
+
+    /// Does something once the gateway told its skills, or did not in time.
+    fn after_skills(
+        &mut self,
+        decide: Deferred,
+        gateway: &Recipient<AskSkillBins>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(waiting) = &mut self.waiting_for_skills {
+            if waiting.len() < MAILBOX {
+                return waiting.push(decide);
+            }
+            return decide(self, ctx);
+        }
+        self.waiting_for_skills = Some(vec![decide]);
+        let asked = tokio::time::timeout(SKILLS_DEADLINE, gateway.send(AskSkillBins));
+        ctx.spawn(asked.into_actor(self).map(|answer, actor, ctx| {
+            let names = match answer {
+                Ok(Ok(names)) => names,
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if names.is_none() {
+                debug!("the gateway did not tell its skills; the last answer counts");
+            }
+            let host = Host::new(&actor.environment, &actor.node_cwd);
+            let bins = names.map(|names| host.resolve_skills(&names));
+            actor.skills.learn(bins, clock::since_boot());
+            for decide in actor.waiting_for_skills.take().unwrap_or_default() {
+                decide(actor, ctx);
+            }
+        }));
+    }
+
+    fn decide_run(&mut self, asker: Asker, request: RunRequest, ctx: &mut Context<Self>) {
         if request.approval.plan().is_none() {
             // Nothing here waits for a disk write, and nothing large is read.
             let clearance = clear(&request, self.circumstances());
             let decided = Decided {
                 request,
                 clearance,
-                under: Arc::clone(&self.stored),
+                under: Arc::clone(&self.current),
             };
-            return self.finish_run(&asker, decided, ctx);
+            return self.finish_run(asker, decided, ctx);
         }
         self.deciding.insert(asker.id.clone(), asker.generation);
         let store = self.store.clone();
         let config = Arc::clone(&self.config);
-        let under = Arc::clone(&self.stored);
+        let under = Arc::clone(&self.current);
+        let skills = self.skills.bins().clone();
         let environment = self.environment.clone();
         let node_cwd = Arc::clone(&self.node_cwd);
         let decide = async move {
@@ -276,7 +357,8 @@ impl Approval {
             let decided = actix_rt::task::spawn_blocking(move || {
                 let circumstances = Circumstances {
                     config: &config,
-                    stored: &under,
+                    current: &under,
+                    skills: &skills,
                     environment: &environment,
                     node_cwd: &node_cwd,
                 };
@@ -301,7 +383,7 @@ impl Approval {
                     return debug!(invoke = %asker.id, "no longer wanted; not run");
                 }
                 match decided {
-                    Ok(decided) => actor.finish_run(&asker, decided, ctx),
+                    Ok(decided) => actor.finish_run(asker, decided, ctx),
                     Err(error) => asker.answer(Err(error)),
                 }
             },
@@ -309,7 +391,19 @@ impl Approval {
     }
 
     /// Carries a decision out: denies, or commits what the approval grants and starts the run.
-    fn finish_run(&mut self, asker: &Asker, decided: Decided, ctx: &mut Context<Self>) {
+    fn finish_run(&mut self, asker: Asker, decided: Decided, ctx: &mut Context<Self>) {
+        let grants = decided.request.approval.kind() == PlanApproval::Explicit(Grant::Always);
+        if grants && decided.clearance.is_ok() && self.write_in_flight {
+            // What it grants must be added to the document that the write leaves behind.
+            self.deciding.insert(asker.id.clone(), asker.generation);
+            self.deferred.push_back(Box::new(move |actor, ctx| {
+                if actor.deciding.remove(&asker.id).is_none() {
+                    return debug!(invoke = %asker.id, "no longer wanted; not run");
+                }
+                actor.finish_run(asker, decided, ctx);
+            }));
+            return;
+        }
         let Decided {
             request,
             clearance,
@@ -317,16 +411,16 @@ impl Approval {
         } = decided;
         let clearance = match clearance {
             Ok(clearance) => clearance,
-            Err(denial) => return deny(asker, &request, denial),
+            Err(denial) => return deny(&asker, &request, denial),
         };
         if self.has_changed_since(&under) {
             let denial = Denial::approval_required(CHANGED_BEFORE_EXECUTION);
-            return deny(asker, &request, denial);
+            return deny(&asker, &request, denial);
         }
-        if request.approval.kind() == PlanApproval::Explicit(Grant::Always) {
-            return self.grant_always(asker.clone(), request, clearance, ctx);
+        if grants {
+            return self.grant_always(asker, request, clearance, ctx);
         }
-        self.start_run(asker, request, clearance, ctx);
+        self.start_run(&asker, request, clearance, ctx);
     }
 
     fn start_run(
@@ -337,9 +431,10 @@ impl Approval {
         ctx: &mut Context<Self>,
     ) {
         // The last thing before the process is started: the machine is still what was decided on.
-        if let Err(error) = clearance.verified.recheck() {
-            return deny(asker, &request, error.into());
-        }
+        let prepared = match clearance.verified.start() {
+            Ok(prepared) => prepared,
+            Err(error) => return deny(asker, &request, error.into()),
+        };
         self.note_use(&request, &clearance, ctx);
         let label = RunLabel {
             head: event_head(&request),
@@ -349,9 +444,10 @@ impl Approval {
             asker: asker.of_run(),
             decided: journal_entry(asker, &request, "allow", Some(rule(&clearance))),
             spec: RunSpec {
-                cwd: clearance.verified.cwd().map(PathBuf::from),
-                argv: clearance.verified.argv.clone(),
-                program: None,
+                cwd: prepared.cwd,
+                argv: prepared.argv,
+                program: prepared.program,
+                held: prepared.held,
                 environment: self.environment.with(request.overrides),
                 timeout: request.timeout,
             },
@@ -381,10 +477,16 @@ impl Approval {
             || self.node_cwd.to_string_lossy().into_owned(),
             |cwd| cwd.to_string_lossy().into_owned(),
         );
-        let coverage = Coverage::of(&clearance.analysis, &cwd);
-        let mut document = self.stored.document().clone();
+        let agent = agent_key(request.agent_id.as_deref());
+        let inline_code = if self.config.strict_inline_eval(agent) {
+            InlineCode::Strict
+        } else {
+            InlineCode::Unchecked
+        };
+        let coverage = Coverage::of(&clearance.analysis, &cwd, inline_code);
+        let mut document = self.current.document().clone();
         let changed = document.record_allow_always(
-            agent_key(request.agent_id.as_deref()),
+            agent,
             &coverage,
             request.command.text(),
             clock::unix_ms(),
@@ -425,16 +527,17 @@ impl Approval {
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
             config: &self.config,
-            stored: &self.stored,
+            current: &self.current,
+            skills: self.skills.bins(),
             environment: &self.environment,
             node_cwd: &self.node_cwd,
         }
     }
 
     /// Whether the policy, not merely its use, is another one by now.
-    fn has_changed_since(&self, under: &Arc<Stored>) -> bool {
-        !Arc::ptr_eq(&self.stored, under)
-            && self.stored.revision(&self.config) != under.revision(&self.config)
+    fn has_changed_since(&self, under: &Arc<Current>) -> bool {
+        let revision = |current: &Current| current.stored().revision(&self.config);
+        !Arc::ptr_eq(&self.current, under) && revision(&self.current) != revision(under)
     }
 
     // --- system.run.prepare ---------------------------------------------------------------------
@@ -445,12 +548,12 @@ impl Approval {
             Err(error) => return asker.invalid(error),
         };
         let agent = request.agent_id.as_deref();
-        let document = self.stored.document();
+        let document = self.current.document();
         let effective = resolve(&self.config, document, agent, PlanApproval::None);
         let policy = PreparePolicy {
             security: effective.security.value,
             ask: effective.ask.value,
-            strict_inline_eval: false,
+            strict_inline_eval: self.config.strict_inline_eval(agent_key(agent)),
             snapshot: PolicySnapshot::of(&document_policy(&self.config, document, agent)),
         };
         self.deciding.insert(asker.id.clone(), asker.generation);
@@ -489,7 +592,8 @@ impl Approval {
             });
         match wanted {
             Ok(wanted) => {
-                asker.answer(to_json(&self.stored.snapshot(
+                let stored = self.current.stored();
+                asker.answer(to_json(&stored.snapshot(
                     &self.location,
                     &self.config,
                     wanted,
@@ -515,7 +619,11 @@ impl Approval {
             }));
             return;
         }
-        let replacement = match self.stored.replace(&params, &self.config, &mut new_id) {
+        let replacement = match self
+            .current
+            .stored()
+            .replace(&params, &self.config, &mut new_id)
+        {
             Ok(replacement) => replacement,
             Err(error) => return asker.invalid(error),
         };
@@ -526,7 +634,8 @@ impl Approval {
             move |actor, written, _| match written {
                 Ok(()) => {
                     info!("approvals document replaced by an operator");
-                    let snapshot = actor.stored.snapshot(&actor.location, &actor.config, false);
+                    let stored = actor.current.stored();
+                    let snapshot = stored.snapshot(&actor.location, &actor.config, false);
                     asker.answer(to_json(&snapshot));
                 }
                 Err(WriteError::Changed) => asker.invalid(SnapshotError::ChangedMeanwhile),
@@ -535,7 +644,8 @@ impl Approval {
         );
     }
 
-    /// Replaces the document, on disk first, and then does what `after` says.
+    /// Replaces the document, on disk first, and then does what `after` says. Must not be called
+    /// while a write is in flight.
     fn write(
         &mut self,
         text: SecretString,
@@ -543,12 +653,25 @@ impl Approval {
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
     ) {
-        if self.write_in_flight {
-            self.deferred.push_back(Box::new(move |actor, ctx| {
-                actor.write(text, stored, ctx, after)
-            }));
-            return;
-        }
+        self.store_text(text, ctx, move |actor, written, ctx| {
+            if written.is_ok() {
+                actor.current = Arc::new(actor.prepared(stored));
+            }
+            after(actor, written, ctx);
+        });
+    }
+
+    fn prepared(&self, stored: Stored) -> Current {
+        Current::of(stored, home(&self.environment))
+    }
+
+    /// Writes the text of a document, does what `after` says, and then what waited for the write.
+    fn store_text(
+        &mut self,
+        text: SecretString,
+        ctx: &mut Context<Self>,
+        after: impl FnOnce(&mut Self, Result<(), WriteError>, &mut Context<Self>) + 'static,
+    ) {
         self.write_in_flight = true;
         let replace = ReplaceApprovals {
             text: text.clone(),
@@ -563,46 +686,42 @@ impl Approval {
             {
                 Ok(Replacement::Done) => {
                     actor.written = Some(text);
-                    actor.stored = Arc::new(stored);
                     Ok(())
                 }
                 Ok(Replacement::Conflict { current }) => {
                     warn!("the approvals document was changed by another process; read again");
                     actor.written = current.map(|current| SecretString::from(current.raw_json));
-                    actor.stored = Arc::new(read(actor.written.as_ref()));
+                    let stored = read(actor.written.as_ref());
+                    actor.current = Arc::new(actor.prepared(stored));
                     Err(WriteError::Changed)
                 }
                 Err(error) => Err(WriteError::Store(error)),
             };
             after(actor, written, ctx);
-            if let Some(next) = actor.deferred.pop_front() {
+            while !actor.write_in_flight
+                && let Some(next) = actor.deferred.pop_front()
+            {
                 next(actor, ctx);
             }
         }));
     }
 
-    /// Notes which rule a run used. It is written later, with others (D11).
+    /// Notes which rules a run used. It is written later, with others (D11).
     fn note_use(&mut self, request: &RunRequest, clearance: &Clearance, ctx: &mut Context<Self>) {
-        let Some(matched) = &clearance.allowed.matched else {
-            return;
-        };
-        let mut document = self.stored.document().clone();
-        let noted = document.record_use(
-            agent_key(request.agent_id.as_deref()),
-            &RecordedUse {
-                rules: std::slice::from_ref(&matched.key),
-                command_text: request.command.text(),
-                resolved_path: matched
-                    .resolved_path
-                    .as_deref()
-                    .and_then(|path| path.to_str()),
-                at_ms: clock::unix_ms(),
-            },
-        );
-        if !noted || !self.stored.exists() {
+        let matches: Vec<&Match> = clearance.allowed.matches().collect();
+        if matches.is_empty() {
             return;
         }
-        self.stored = Arc::new(Stored::from(document));
+        let used = RecordedUse {
+            matches: &matches,
+            command_text: request.command.text(),
+            at_ms: clock::unix_ms(),
+        };
+        let agent = agent_key(request.agent_id.as_deref());
+        let Some(current) = self.current.used(agent, &used) else {
+            return;
+        };
+        self.current = Arc::new(current);
         if !std::mem::replace(&mut self.usage_is_dirty, true) {
             ctx.run_later(USAGE_BATCH, |actor, ctx| actor.write_usage(ctx, |_, _| {}));
         }
@@ -613,23 +732,27 @@ impl Approval {
         ctx: &mut Context<Self>,
         after: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
+        if self.write_in_flight {
+            self.deferred
+                .push_back(Box::new(move |actor, ctx| actor.write_usage(ctx, after)));
+            return;
+        }
         if !std::mem::take(&mut self.usage_is_dirty) {
             return after(self, ctx);
         }
-        let document = self.stored.document().clone();
-        let text = document.canonical_text();
-        self.write(
-            text,
-            Stored::from(document),
-            ctx,
-            move |actor, written, ctx| {
-                if let Err(error) = written {
-                    debug!(?error, "when rules were last used is not written");
-                }
-                after(actor, ctx);
-            },
-        );
+        let text = self.current.document().canonical_text();
+        self.store_text(text, ctx, move |actor, written, ctx| {
+            if let Err(error) = written {
+                debug!(?error, "when rules were last used is not written");
+            }
+            after(actor, ctx);
+        });
     }
+}
+
+/// What a leading `~` in a pattern stands for.
+fn home(environment: &BaseEnvironment) -> Option<&str> {
+    environment.home().and_then(Path::to_str)
 }
 
 /// Why the document was not replaced.
@@ -675,88 +798,6 @@ fn decode(params: Option<&str>) -> Result<Option<Value>, RequestError> {
     }
 }
 
-fn digest(plan: &SystemRunPlan) -> PlanDigest {
-    PlanDigest(plan.digest())
-}
-
-/// Gives an approved plan back the snapshot that its gateway dropped, from this node's own record
-/// (D13).
-async fn with_snapshot(
-    mut request: RunRequest,
-    store: &Addr<Store>,
-) -> Result<RunRequest, InvokeError> {
-    if !request.approval.is_delayed() {
-        return Ok(request);
-    }
-    let plan = match &mut request.approval {
-        RunApproval::Explicit { plan, .. } | RunApproval::AutoReview { plan } => plan,
-        RunApproval::None { .. } | RunApproval::AskFallback { .. } => return Ok(request),
-    };
-    if plan.policy_snapshot.is_some() {
-        return Ok(request);
-    }
-    let found = store
-        .send(FindPlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    plan.policy_snapshot = match found {
-        PlanLookup::Prepared(remembered) => PolicySnapshot::parse(&remembered.policy_snapshot).ok(),
-        PlanLookup::Unknown | PlanLookup::Expired => None,
-    };
-    if plan.policy_snapshot.is_none() {
-        return Err(InvokeError::invalid_request(
-            RequestError::NoPolicySnapshot.to_string(),
-        ));
-    }
-    Ok(request)
-}
-
-/// Takes one use from the plan of an approved run; the inner result is a refusal (D13).
-async fn use_plan(
-    request: &RunRequest,
-    clearance: &Clearance,
-    store: &Addr<Store>,
-) -> Result<Result<(), Denial>, InvokeError> {
-    let plan = match &request.approval {
-        RunApproval::None { .. } => return Ok(Ok(())),
-        RunApproval::Explicit { plan, .. }
-        | RunApproval::AskFallback { plan }
-        | RunApproval::AutoReview { plan } => plan,
-    };
-    let Some(cwd) = clearance.verified.cwd_identity() else {
-        return Ok(Ok(()));
-    };
-    let taken = store
-        .send(TakePlan(digest(plan)))
-        .await
-        .map_err(StoreError::from)??;
-    let record = match taken {
-        PlanLookup::Unknown => PlanRecord::Unknown,
-        PlanLookup::Expired => PlanRecord::Expired,
-        PlanLookup::Prepared(remembered) => PlanRecord::Prepared {
-            cwd: remembered.cwd,
-        },
-    };
-    Ok(record
-        .admit(cwd)
-        .map_err(|refusal| Denial::approval_required(refusal.to_string())))
-}
-
-/// Remembers a plan before anybody is told of it (D13).
-async fn remember(prepared: &Prepared, store: &Addr<Store>) -> Result<(), InvokeError> {
-    let policy_snapshot =
-        serde_json::to_value(&prepared.plan.policy_snapshot).map_err(|_| unanswered())?;
-    let plan = Plan {
-        policy_snapshot,
-        cwd: prepared.cwd,
-    };
-    let remember = RememberPlan {
-        digest: digest(&prepared.plan),
-        plan,
-    };
-    Ok(store.send(remember).await.map_err(StoreError::from)??)
-}
-
 fn event_head(request: &RunRequest) -> ExecEventHead {
     ExecEventHead {
         session_key: request.event_session_key().to_owned(),
@@ -788,22 +829,28 @@ fn journal_entry(
 
 /// What allowed a run, in the journal's words.
 fn rule(clearance: &Clearance) -> String {
-    let Allowed { basis, matched } = &clearance.allowed;
-    match (basis, matched) {
-        (Basis::Approval, _) => "approval".to_owned(),
-        (Basis::FullSecurity, _) => "security=full".to_owned(),
-        (Basis::Allowlist | Basis::ExactCommand, Some(matched)) => {
-            let RuleKey {
-                pattern,
-                arg_pattern,
-            } = &matched.key;
-            match arg_pattern {
-                Some(arguments) => format!("{pattern} {arguments}"),
-                None => pattern.clone(),
-            }
+    let allowed = &clearance.allowed;
+    match allowed.basis {
+        Basis::Approval => "approval".to_owned(),
+        Basis::FullSecurity => "security=full".to_owned(),
+        Basis::ExactCommand => "exact command".to_owned(),
+        Basis::Allowlist => {
+            let rules = allowed.satisfied.iter().flatten();
+            let rules = rules.map(|satisfier| match satisfier {
+                Satisfier::Entry(matched) => entry(&matched.key),
+                Satisfier::SafeBin => "safe bin".to_owned(),
+                Satisfier::SafeBuiltin => "builtin".to_owned(),
+                Satisfier::Skill => "skill".to_owned(),
+            });
+            rules.collect::<Vec<_>>().join("; ")
         }
-        (Basis::Allowlist, None) => "allowlist".to_owned(),
-        (Basis::ExactCommand, None) => "exact command".to_owned(),
+    }
+}
+
+fn entry(key: &RuleKey) -> String {
+    match &key.arg_pattern {
+        Some(arguments) => format!("{} {arguments}", key.pattern),
+        None => key.pattern.clone(),
     }
 }
 
@@ -859,6 +906,7 @@ impl Handler<Invoke> for Approval {
             idempotency_key,
             release,
             reply,
+            gateway,
         } = invoke;
         let asker = Asker {
             generation,
@@ -871,7 +919,7 @@ impl Handler<Invoke> for Approval {
         match command {
             Command::Run => {
                 let key = idempotency_key.as_deref();
-                self.on_run_or_repetition(asker, params, key, release, ctx);
+                self.on_run_or_repetition(asker, params, key, (release, gateway), ctx);
             }
             Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
             Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),

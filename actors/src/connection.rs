@@ -30,6 +30,7 @@ use protocol::surface::{SurfaceAnswer, empty_runner_inventory};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::approval::{Approval, CancelInvoke, ConnectionLost, Invoke};
@@ -99,6 +100,11 @@ pub(crate) struct InvokeAnswer {
     pub(crate) event: Option<NodeEvent>,
 }
 
+/// Asks the gateway which executables belong to its skills; no answer if it has none to give.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Vec<String>>")]
+pub(crate) struct AskSkillBins;
+
 enum Phase {
     /// No WebSocket yet.
     Dialing,
@@ -125,6 +131,7 @@ enum Pending {
     Event,
     EventBeforeResult(InvokeAnswer),
     Result(InvokeId),
+    SkillBins(oneshot::Sender<Option<Vec<String>>>),
     /// Host statistics, or the question for the surface request's id.
     Publication,
     SurfaceRequest,
@@ -392,6 +399,24 @@ impl Connection {
                 }
                 Err(error) => warn!(%invoke, %error, "result not taken by the gateway"),
             },
+            Pending::SkillBins(asker) => {
+                let payload = response
+                    .result
+                    .map(|payload| payload.map_or("null", RawValue::get));
+                let bins = match payload.map(protocol::skills::decode_bins) {
+                    Ok(Ok(bins)) => Some(bins),
+                    Ok(Err(error)) => {
+                        debug!(%error, "the gateway's skills are not understood");
+                        None
+                    }
+                    Err(error) => {
+                        debug!(%error, "the gateway does not tell its skills");
+                        None
+                    }
+                };
+                // Whoever asked may have stopped waiting.
+                asker.send(bins).ok();
+            }
             Pending::Publication | Pending::SurfaceRequest => {
                 self.on_publication_answer(&response.result, ctx);
             }
@@ -498,6 +523,7 @@ impl Connection {
             idempotency_key: request.idempotency_key,
             release,
             reply: ctx.address().recipient(),
+            gateway: ctx.address().recipient(),
         };
         if let Err(error) = self.options.approval.try_send(invoke) {
             let reason = match error {
@@ -695,6 +721,20 @@ impl Handler<InvokeAnswer> for Connection {
                 actor.send_result(&answer, ctx);
             }
         });
+    }
+}
+
+impl Handler<AskSkillBins> for Connection {
+    type Result = ResponseFuture<Option<Vec<String>>>;
+
+    fn handle(&mut self, _: AskSkillBins, ctx: &mut Context<Self>) -> Self::Result {
+        let (asker, answer) = oneshot::channel();
+        if matches!(self.phase, Phase::Ready { .. }) {
+            let params = serde_json::Map::new();
+            self.request(Method::SkillsBins, &params, Pending::SkillBins(asker), ctx);
+        }
+        // Without a connection the asker is dropped here or with the request, which ends the wait.
+        Box::pin(async move { answer.await.unwrap_or(None) })
     }
 }
 

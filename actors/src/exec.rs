@@ -244,7 +244,7 @@ impl Exec {
         }
         let agent = decided.agent.clone();
         self.journal.note(JournalEntry::Decided(decided), ctx);
-        let waiting = Waiting {
+        let mut waiting = Waiting {
             invoke: asker.id.clone(),
             askers: vec![asker],
             spec,
@@ -258,6 +258,8 @@ impl Exec {
         let (running, queued) = (self.runs.len(), self.queue.len());
         if queued < self.settings.max_queued {
             debug!(invoke = %waiting.invoke, queued, "run waits for its turn");
+            // It is looked at again when its turn comes; a queue of open files would be a long one.
+            waiting.spec.held = Vec::new();
             return self.queue.push(&agent, waiting);
         }
         info!(invoke = %waiting.invoke, running, queued, "run refused: the node is busy");
@@ -336,11 +338,17 @@ impl Exec {
 
     fn launch_next(&mut self, ctx: &mut Context<Self>) {
         while self.runs.len() < self.settings.max_concurrent.get() {
-            let Some(waiting) = self.queue.pop() else {
+            let Some(mut waiting) = self.queue.pop() else {
                 return;
             };
-            match waiting.verified.recheck() {
-                Ok(()) => self.launch(waiting, ctx),
+            match waiting.verified.start() {
+                Ok(start) => {
+                    waiting.spec.cwd = start.cwd;
+                    waiting.spec.argv = start.argv;
+                    waiting.spec.program = start.program;
+                    waiting.spec.held = start.held;
+                    self.launch(waiting, ctx);
+                }
                 Err(error) => {
                     self.note_end(&waiting.invoke, "refused", None, ctx);
                     let Waiting { askers, label, .. } = &waiting;

@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use approvals::policy::{ExecConfig, ExecLayer, UnknownValue};
+use approvals::safe_bins::{ProfileSettings, SafeBinSettings};
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use nix::fcntl::OFlag;
 
@@ -263,8 +264,41 @@ fn own_exec(owner: &Setting<'_>) -> Result<Option<(String, ExecLayer)>, Openclaw
         security: exec.word("security")?,
         ask: exec.word("ask")?,
         mode: exec.word("mode")?,
+        strict_inline_eval: optional(&exec, "strictInlineEval", Setting::flag)?.unwrap_or(false),
+        safe_bins: safe_bins(&exec)?,
     };
     Ok(Some((exec.key, layer)))
+}
+
+fn optional<'a, T>(
+    owner: &Setting<'a>,
+    name: &str,
+    read: fn(&Setting<'a>) -> Result<T, OpenclawJsonError>,
+) -> Result<Option<T>, OpenclawJsonError> {
+    owner.member(name)?.map(|member| read(&member)).transpose()
+}
+
+/// `safeBins`, `safeBinProfiles` and `safeBinTrustedDirs` (exec and approvals §8.5).
+fn safe_bins(exec: &Setting<'_>) -> Result<SafeBinSettings, OpenclawJsonError> {
+    let mut settings = SafeBinSettings {
+        bins: optional(exec, "safeBins", Setting::texts)?,
+        trusted_dirs: optional(exec, "safeBinTrustedDirs", Setting::texts)?.unwrap_or_default(),
+        ..SafeBinSettings::default()
+    };
+    if let Some(profiles) = exec.member("safeBinProfiles")? {
+        for (name, profile) in profiles.members()? {
+            let flags =
+                |name| optional(&profile, name, Setting::texts).map(Option::unwrap_or_default);
+            let profile = ProfileSettings {
+                min_positional: optional(&profile, "minPositional", Setting::count)?,
+                max_positional: optional(&profile, "maxPositional", Setting::count)?,
+                allowed_value_flags: flags("allowedValueFlags")?,
+                denied_flags: flags("deniedFlags")?,
+            };
+            settings.profiles.insert(name.to_owned(), profile);
+        }
+    }
+    Ok(settings)
 }
 
 /// Every agent that has its own `tools.exec`: its id, where that stands, and what it says.
@@ -313,6 +347,7 @@ mod tests {
             security,
             ask,
             mode,
+            ..ExecLayer::default()
         }
     }
 
@@ -364,7 +399,7 @@ mod tests {
         ];
         for (members, layer) in cases {
             let global = load(format!("{{tools: {{exec: {{{members}}}}}}}")).expect(members);
-            assert_eq!(global.exec, ExecConfig::new(layer), "{members}");
+            assert_eq!(global.exec, ExecConfig::new(layer.clone()), "{members}");
             let of_one = ExecConfig::default().with_agent("ops", layer);
             for place in ["list: [{id: 'ops', #}]", "entries: {ops: {#}}"] {
                 let own = format!("tools: {{exec: {{{members}}}}}");
@@ -372,6 +407,45 @@ mod tests {
                 assert_eq!(load(&text).expect(&text).exec, of_one, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn filters_and_inline_code_are_configured_for_all_and_for_one() {
+        let read = load(
+            "{
+                tools: {exec: {
+                    safeBins: ['sort'],
+                    safeBinProfiles: {mytool: {
+                        minPositional: 0, maxPositional: 1,
+                        allowedValueFlags: ['--x'], deniedFlags: ['-z'],
+                    }},
+                    safeBinTrustedDirs: ['/opt/tools'],
+                }},
+                agents: {list: [{id: 'ops', tools: {exec: {strictInlineEval: true}}}]},
+            }",
+        );
+        let profile = ProfileSettings {
+            min_positional: Some(0),
+            max_positional: Some(1),
+            allowed_value_flags: vec!["--x".to_owned()],
+            denied_flags: vec!["-z".to_owned()],
+        };
+        let global = ExecLayer {
+            safe_bins: SafeBinSettings {
+                bins: Some(vec!["sort".to_owned()]),
+                profiles: [("mytool".to_owned(), profile)].into(),
+                trusted_dirs: vec!["/opt/tools".to_owned()],
+            },
+            ..ExecLayer::default()
+        };
+        let own = ExecLayer {
+            strict_inline_eval: true,
+            ..ExecLayer::default()
+        };
+        let config = read.unwrap().exec;
+        assert!(config.strict_inline_eval("ops"));
+        assert!(!config.strict_inline_eval("main"));
+        assert_eq!(config, ExecConfig::new(global).with_agent("ops", own));
     }
 
     #[test]
@@ -402,6 +476,22 @@ mod tests {
     fn a_value_of_the_wrong_kind_is_refused_by_its_key() {
         let cases = [
             ("[]", "the whole file must be an object"),
+            (
+                "{tools: {exec: {strictInlineEval: 'yes'}}}",
+                "tools.exec.strictInlineEval must be true or false",
+            ),
+            (
+                "{tools: {exec: {safeBins: 'sort'}}}",
+                "tools.exec.safeBins must be an array",
+            ),
+            (
+                "{tools: {exec: {safeBinTrustedDirs: [1]}}}",
+                "tools.exec.safeBinTrustedDirs[0] must be a string",
+            ),
+            (
+                "{tools: {exec: {safeBinProfiles: {x: {maxPositional: -1}}}}}",
+                "tools.exec.safeBinProfiles.x.maxPositional must be a whole number, 0 or more",
+            ),
             ("7", "the whole file must be an object"),
             ("null", "the whole file must be an object"),
             ("{tools: null}", "tools must be an object"),

@@ -80,6 +80,33 @@ impl<'a> Setting<'a> {
         }
     }
 
+    /// Every item of an array of strings.
+    pub(crate) fn texts(&self) -> Result<Vec<String>, OpenclawJsonError> {
+        let items = self.items()?;
+        items
+            .iter()
+            .map(|item| item.text().map(str::to_owned))
+            .collect()
+    }
+
+    /// A boolean.
+    pub(crate) fn flag(&self) -> Result<bool, OpenclawJsonError> {
+        match self.value.kind {
+            ValueKind::Boolean(flag) => Ok(flag),
+            _ => Err(self.wrong("true or false")),
+        }
+    }
+
+    /// A number of things.
+    pub(crate) fn count(&self) -> Result<usize, OpenclawJsonError> {
+        match self.value.kind {
+            ValueKind::I64(number) => usize::try_from(number).ok(),
+            ValueKind::U64(number) => usize::try_from(number).ok(),
+            _ => None,
+        }
+        .ok_or_else(|| self.wrong("a whole number, 0 or more"))
+    }
+
     /// A member that is one of a few words.
     pub(crate) fn word<T>(&self, name: &str) -> Result<Option<T>, OpenclawJsonError>
     where

@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
-use approvals::allowlist::{Analysis, Candidate};
-use approvals::decision::{Allowed, Decision, DenialReason, decide};
+use approvals::analysis::Analysis;
+use approvals::decision::{Allowed, Candidate, Decision, DenialReason, Refusal, decide};
 use approvals::plan::PolicySnapshot;
-use approvals::policy::{Approval, ExecConfig, Security, document_policy, resolve};
-use approvals::snapshot::Stored;
-use exec::binding::BindingRefusal;
+use approvals::policy::{ExecConfig, agent_key, document_policy, resolve};
+use approvals::skills::SkillBins;
 use exec::environment::BaseEnvironment;
 use exec::host::Host;
 use exec::request::RunRequest;
 use exec::verify::{AllowedRun, Verified, VerifyError, verify};
+
+use super::current::Current;
 
 /// What the gateway is told of a run whose plan was approved under another policy (exec and
 /// approvals §11).
@@ -23,7 +24,8 @@ const POLICY_CHANGED: &str =
 #[derive(Clone, Copy)]
 pub(super) struct Circumstances<'a> {
     pub(super) config: &'a ExecConfig,
-    pub(super) stored: &'a Stored,
+    pub(super) current: &'a Current,
+    pub(super) skills: &'a SkillBins,
     pub(super) environment: &'a BaseEnvironment,
     pub(super) node_cwd: &'a Path,
 }
@@ -54,6 +56,15 @@ impl From<DenialReason> for Denial {
     }
 }
 
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            reason: refusal.reason(),
+            message: refusal.to_string(),
+        }
+    }
+}
+
 impl From<VerifyError> for Denial {
     fn from(error: VerifyError) -> Self {
         Self {
@@ -80,11 +91,12 @@ pub(super) fn clear(
 ) -> Result<Clearance, Denial> {
     let Circumstances {
         config,
-        stored,
+        current,
+        skills,
         environment,
         node_cwd,
     } = circumstances;
-    let document = stored.document();
+    let document = current.document();
     let agent = request.agent_id.as_deref();
     let approval = request.approval.kind();
     let host = Host::new(environment, node_cwd);
@@ -95,37 +107,36 @@ pub(super) fn clear(
         .plan()
         .and_then(|plan| plan.policy_snapshot.as_ref());
     if request.approval.is_delayed() {
-        let current = PolicySnapshot::of(&document_policy(config, document, agent));
-        if !approved_under.is_some_and(|snapshot| snapshot.still_holds_under(&current)) {
+        let now = PolicySnapshot::of(&document_policy(config, document, agent));
+        if !approved_under.is_some_and(|snapshot| snapshot.still_holds_under(&now)) {
             return Err(Denial::approval_required(POLICY_CHANGED));
         }
     }
     let policy = resolve(config, document, agent, approval);
-    let security = policy.security.value;
-    let is_bound = approval != Approval::None || security == Security::Allowlist;
-    if is_bound && security != Security::Deny && host.has_unresolved_wrapper(&request.command, cwd)
-    {
-        return Err(VerifyError::from(BindingRefusal::NoWrapper).into());
-    }
     let analysis = host.analyse(&request.command, cwd);
-    let home = environment.home().and_then(Path::to_str);
+    let agent = agent_key(agent);
     let candidate = Candidate {
-        command_text: request.command.text(),
+        command: &request.command,
         analysis: &analysis,
         cwd,
-        home,
+        allowlist: current.allowlist(agent),
+        safe_bins: config.safe_bins(agent),
+        skills: Some(skills),
+        strict_inline_eval: config.strict_inline_eval(agent),
+        has_unresolved_wrapper: host.has_unresolved_wrapper(&request.command, cwd),
     };
     let allowed = match decide(&policy, &candidate) {
         Decision::Allow(allowed) => allowed,
-        Decision::Deny(reason) => return Err(reason.into()),
+        Decision::Deny(refusal) => return Err(refusal.into()),
     };
     let run = AllowedRun {
         command: &request.command,
         cwd,
         plan: request.approval.plan(),
         approval,
-        security,
-        basis: allowed.basis,
+        security: policy.security.value,
+        allowed: &allowed,
+        analysis: &analysis,
     };
     let verified = verify(&run, &host)?;
     if request.needs_screen_recording {

@@ -1,13 +1,16 @@
 //! Whether an entry of the allowlist names a command (exec and approvals §8.1).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::arg_pattern;
+use crate::arg_pattern::ArgPattern;
 use crate::command::trim;
 use crate::digest::{sha256_hex, sha256_hex16};
 use crate::document::Entry;
 use crate::glob::Glob;
 use crate::lexical;
+use crate::shell;
 
 /// What an `argPattern` starts with that binds an entry to a working directory and arguments.
 pub const CWD_ARGV_PREFIX: &str = "sha256:cwd-argv:v1:";
@@ -46,12 +49,15 @@ pub struct Invocation {
     pub resolution: Resolution,
 }
 
-/// What a command would execute, as far as an allowlist can judge it.
+/// One command as an allowlist judges it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Analysis {
+pub enum Target {
     /// An executable that is no shell.
     Program(Invocation),
-    /// A shell that is given no command text.
+    /// What a package runner such as `npx` would start: the executable of this name, or one that
+    /// the runner finds or fetches itself.
+    Package(Invocation),
+    /// A shell that is given no command text, or one that is not looked into.
     Shell {
         /// The shell itself.
         shell: Invocation,
@@ -64,62 +70,320 @@ pub enum Analysis {
     Unanalysable(Unanalysable),
 }
 
+impl Target {
+    /// What the first word of the command stands for, where that is told.
+    pub fn resolution(&self) -> Option<&Resolution> {
+        match self {
+            Self::Program(program) | Self::Package(program) => Some(&program.resolution),
+            Self::Shell { shell, .. } => Some(&shell.resolution),
+            Self::Unanalysable(_) => None,
+        }
+    }
+}
+
 /// Why no allowlist satisfies a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanalysable {
-    /// It hands a shell a command text.
+    /// The command text that it hands a shell is not understood.
+    #[error("the shell's command text is not analysable: {0}")]
+    Payload(shell::Refusal),
+    /// It hands a shell a command text in a way that hides what the shell does with it.
+    #[error("what the shell is told cannot be taken out of the command")]
     ShellPayload,
+    /// It needs a human whatever the allowlist says.
+    #[error("{0}")]
+    PromptOnly(shell::PromptOnly),
     /// It runs through a wrapper that changes what the command may do, such as `sudo`.
+    #[error("it runs through a wrapper that hides or changes the command")]
     BlockedWrapper,
+    /// It runs through a file that only bears the name of a shell or wrapper.
+    #[error("its shell or wrapper is not the one that PATH or the system has under that name")]
+    ForeignWrapper,
     /// It asks a package runner to fetch or to choose what runs.
+    #[error("what the package runner would run cannot be told")]
     PackageRunner,
 }
 
-/// A command before an allowlist, with what the entries may refer to.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// The text that an approval is shown as and bound to (exec and approvals §3.1).
-    pub command_text: &'a str,
-    /// What it would execute.
-    pub analysis: &'a Analysis,
-    /// The working directory that the request names, if it names one.
+/// What the arguments of a command mean to an entry that binds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arguments<'a> {
+    /// The working directory that the request names, if the command runs in it.
     pub cwd: Option<&'a str>,
-    /// What a leading `~` in a pattern stands for.
-    pub home: Option<&'a str>,
+    /// Whether a shell makes other arguments of those that are written, so that nothing can be
+    /// bound to them.
+    pub expand: bool,
 }
 
-/// The entry that names a command, as a position in the list that was searched.
+/// The entries that apply to one agent, ready to be searched. Positions are those in
+/// [`ResolvedPolicy::allowlist`](crate::policy::ResolvedPolicy::allowlist).
 ///
-/// An entry whose `argPattern` matches wins over one without, the first over a later one; a bare
-/// `*` wins over all.
-pub fn find(entries: &[&Entry], candidate: &Candidate<'_>) -> Option<usize> {
-    match candidate.analysis {
-        Analysis::Program(program) => find_invocation(entries, program, candidate),
-        Analysis::Shell { shell, script } => find_invocation(entries, shell, candidate)
-            .filter(|&index| {
+/// Made once per revision of the document, because parsing patterns costs more than matching them.
+#[derive(Debug, Default)]
+pub struct Allowlist {
+    rules: Vec<Rule>,
+    /// The first bare `*`.
+    any: Option<usize>,
+    /// Rules whose pattern is one path, by that path.
+    paths: HashMap<String, Vec<usize>>,
+    /// Rules whose pattern is one name, by that name.
+    names: HashMap<String, Vec<usize>>,
+    /// Rules whose pattern has wildcards, in order.
+    globs: Vec<(usize, Pattern)>,
+    /// Exact command texts that are granted, by the pattern that grants them.
+    exact_commands: HashMap<String, usize>,
+}
+
+/// What a rule says besides its pattern.
+#[derive(Debug)]
+struct Rule {
+    arguments: ArgumentRule,
+    is_any: bool,
+}
+
+#[derive(Debug)]
+enum ArgumentRule {
+    /// Any will do.
+    Any,
+    /// None will do.
+    Never,
+    /// The directory and the arguments of this `argPattern`.
+    Bound(String),
+    /// Those that this expression matches.
+    Matching(ArgPattern),
+}
+
+/// A pattern with wildcards.
+#[derive(Debug)]
+enum Pattern {
+    Path(Glob),
+    Name(Glob),
+}
+
+impl Allowlist {
+    /// Prepares entries for searching. `home` is what a leading `~` in a pattern stands for.
+    #[must_use]
+    pub fn new(entries: &[&Entry], home: Option<&str>) -> Self {
+        let mut allowlist = Self::default();
+        for (index, entry) in entries.iter().enumerate() {
+            allowlist.add(index, entry, home);
+        }
+        allowlist
+    }
+
+    fn add(&mut self, index: usize, entry: &Entry, home: Option<&str>) {
+        let pattern = trim(&entry.pattern);
+        let arguments = ArgumentRule::of(entry);
+        let is_any = pattern == "*" && matches!(arguments, ArgumentRule::Any);
+        if is_any {
+            self.any.get_or_insert(index);
+        }
+        if entry.allow_always && pattern.starts_with(EXACT_COMMAND_PREFIX) {
+            self.exact_commands
+                .entry(entry.pattern.clone())
+                .or_insert(index);
+        }
+        self.rules.push(Rule { arguments, is_any });
+        if has_path_selector(pattern) {
+            let glob = Glob::parse(without_private_var(pattern), home);
+            match glob.literal() {
+                Some(path) => self.paths.entry(path).or_default().push(index),
+                None => self.globs.push((index, Pattern::Path(glob))),
+            }
+        } else if pattern != "*" {
+            let glob = Glob::parse(pattern, home);
+            match glob.literal() {
+                Some(name) => self.names.entry(name).or_default().push(index),
+                None => self.globs.push((index, Pattern::Name(glob))),
+            }
+        }
+    }
+
+    /// The entry that names a command.
+    ///
+    /// An entry whose `argPattern` matches wins over one without, the first over a later one; a bare
+    /// `*` wins over all.
+    #[must_use]
+    pub fn find(&self, target: &Target, arguments: Arguments<'_>) -> Option<usize> {
+        match target {
+            Target::Program(program) | Target::Package(program) => {
+                self.find_invocation(program, arguments)
+            }
+            Target::Shell { shell, script } => self
+                .find_invocation(shell, arguments)
                 // Trusting a shell is not trusting whatever it is told to read.
-                shell.argv.len() < 2
-                    || entries
-                        .get(index)
-                        .is_some_and(|entry| is_any(entry) || is_bound(entry))
+                .filter(|&index| shell.argv.len() < 2 || self.holds_for_shells(index))
+                .or_else(|| self.find_target(script.as_ref()?, arguments, ByName::No)),
+            Target::Unanalysable(_) => None,
+        }
+    }
+
+    /// The entry that grants exactly this command text.
+    ///
+    /// Such grants hold for what cannot be analysed too. Only generated entries count.
+    #[must_use]
+    pub fn find_exact_command(&self, command_text: &str) -> Option<usize> {
+        let text = trim(command_text);
+        if text.is_empty() || self.exact_commands.is_empty() {
+            return None;
+        }
+        let pattern = format!("{EXACT_COMMAND_PREFIX}{}", sha256_hex16(text));
+        self.exact_commands.get(&pattern).copied()
+    }
+
+    /// Whether a rule may stand for a shell that is told something.
+    fn holds_for_shells(&self, index: usize) -> bool {
+        self.rules
+            .get(index)
+            .is_some_and(|rule| match &rule.arguments {
+                ArgumentRule::Bound(_) => true,
+                ArgumentRule::Matching(pattern) => !pattern.is_blank(),
+                ArgumentRule::Any | ArgumentRule::Never => rule.is_any,
             })
-            .or_else(|| find_target(entries, script.as_ref()?, candidate, ByName::No)),
-        Analysis::Unanalysable(_) => None,
+    }
+
+    fn find_invocation(&self, invocation: &Invocation, arguments: Arguments<'_>) -> Option<usize> {
+        let by_name = if has_path_selector(&invocation.resolution.raw_token) {
+            ByName::No
+        } else {
+            ByName::Yes
+        };
+        self.find_target(invocation, arguments, by_name)
+    }
+
+    fn find_target(
+        &self,
+        invocation: &Invocation,
+        arguments: Arguments<'_>,
+        by_name: ByName,
+    ) -> Option<usize> {
+        if let Some(any) = self.any {
+            return Some(any);
+        }
+        let mut facts = Facts {
+            invocation,
+            arguments,
+            binding: None,
+            text: None,
+        };
+        let mut plain = None;
+        for index in self.named(&invocation.resolution, by_name) {
+            match self.rules.get(index).map(|rule| &rule.arguments) {
+                Some(ArgumentRule::Any) => plain = plain.or(Some(index)),
+                Some(ArgumentRule::Bound(binding)) if facts.are_bound_by(binding) => {
+                    return Some(index);
+                }
+                Some(ArgumentRule::Matching(pattern)) if facts.match_pattern(pattern) => {
+                    return Some(index);
+                }
+                Some(_) | None => {}
+            }
+        }
+        plain
+    }
+
+    /// The rules whose pattern names the executable, in order.
+    fn named(&self, resolution: &Resolution, by_name: ByName) -> Vec<usize> {
+        let (Some(found), Some(trusted)) = (&resolution.resolved_path, resolution.trusted_path())
+        else {
+            return Vec::new();
+        };
+        // A path that is not UTF-8 cannot be named by a pattern that is.
+        let path = trusted.to_str().map(without_private_var);
+        let name = Some(found)
+            .filter(|_| by_name == ByName::Yes)
+            .and_then(|found| found.file_name()?.to_str());
+        let mut named: Vec<usize> = Vec::new();
+        named.extend(
+            path.and_then(|path| self.paths.get(path))
+                .into_iter()
+                .flatten(),
+        );
+        named.extend(
+            name.and_then(|name| self.names.get(name))
+                .into_iter()
+                .flatten(),
+        );
+        let normal = path.map(normal_path);
+        for (index, pattern) in &self.globs {
+            let matches = match pattern {
+                Pattern::Path(glob) => normal.as_deref().is_some_and(|path| glob.matches(path)),
+                Pattern::Name(glob) => name.is_some_and(|name| glob.matches(name)),
+            };
+            if matches {
+                named.push(*index);
+            }
+        }
+        named.sort_unstable();
+        named
     }
 }
 
-/// The entry that grants exactly this command text, as a position in the list that was searched.
-///
-/// Such grants hold for what cannot be analysed too. Only generated entries count.
-pub fn find_exact_command(entries: &[&Entry], command_text: &str) -> Option<usize> {
-    let text = trim(command_text);
-    if text.is_empty() {
-        return None;
+impl ArgumentRule {
+    fn of(entry: &Entry) -> Self {
+        let Some(pattern) = entry
+            .arg_pattern
+            .as_deref()
+            .filter(|pattern| !pattern.is_empty())
+        else {
+            return if entry.allow_always {
+                Self::Never
+            } else {
+                Self::Any
+            };
+        };
+        if pattern.starts_with(CWD_ARGV_PREFIX) {
+            Self::Bound(pattern.to_owned())
+        } else if entry.allow_always || pattern.starts_with(ARGV_PREFIX) {
+            Self::Never
+        } else {
+            Self::Matching(ArgPattern::new(pattern))
+        }
     }
-    let pattern = format!("{EXACT_COMMAND_PREFIX}{}", sha256_hex16(text));
-    entries
-        .iter()
-        .position(|entry| entry.allow_always && entry.pattern == pattern)
+}
+
+/// What rules about arguments are compared with, worked out when it is first needed.
+struct Facts<'a> {
+    invocation: &'a Invocation,
+    arguments: Arguments<'a>,
+    binding: Option<String>,
+    text: Option<String>,
+}
+
+impl Facts<'_> {
+    fn are_bound_by(&mut self, binding: &str) -> bool {
+        let Some(cwd) = self.arguments.cwd.filter(|_| !self.arguments.expand) else {
+            return false;
+        };
+        let argv = &self.invocation.argv;
+        self.binding
+            .get_or_insert_with(|| cwd_argv_binding(cwd, argv))
+            == binding
+    }
+
+    fn match_pattern(&mut self, pattern: &ArgPattern) -> bool {
+        if self.arguments.expand {
+            return false;
+        }
+        let arguments = self.invocation.argv.get(1..).unwrap_or_default();
+        if pattern.separates_by_nul() {
+            let text = match arguments {
+                [] => String::from("\0\0"),
+                arguments => arguments.join("\0") + "\0",
+            };
+            return pattern.is_match(&text);
+        }
+        pattern.is_match(self.text.get_or_insert_with(|| arguments.join(" ")))
+    }
+}
+
+/// A path as patterns with wildcards see it.
+fn normal_path(path: &str) -> Cow<'_, str> {
+    let mut segments = path.split('/');
+    if segments.any(|segment| matches!(segment, "." | "..")) {
+        Cow::Owned(lexical::normalise(path))
+    } else {
+        Cow::Borrowed(path)
+    }
 }
 
 /// The `argPattern` that binds an entry to a working directory and to the arguments behind
@@ -154,106 +418,8 @@ enum ByName {
     No,
 }
 
-fn find_invocation(
-    entries: &[&Entry],
-    invocation: &Invocation,
-    candidate: &Candidate<'_>,
-) -> Option<usize> {
-    let by_name = if has_path_selector(&invocation.resolution.raw_token) {
-        ByName::No
-    } else {
-        ByName::Yes
-    };
-    find_target(entries, invocation, candidate, by_name)
-}
-
-fn find_target(
-    entries: &[&Entry],
-    invocation: &Invocation,
-    candidate: &Candidate<'_>,
-    by_name: ByName,
-) -> Option<usize> {
-    if let Some(any) = entries.iter().position(|entry| is_any(entry)) {
-        return Some(any);
-    }
-    let mut binding = None;
-    let mut plain = None;
-    for (index, entry) in entries.iter().enumerate() {
-        if !names(entry, &invocation.resolution, by_name, candidate.home) {
-            continue;
-        }
-        match argument_pattern(entry) {
-            None if entry.allow_always => {}
-            None => plain = plain.or(Some(index)),
-            Some(pattern) if pattern.starts_with(CWD_ARGV_PREFIX) => {
-                if let Some(cwd) = candidate.cwd
-                    && pattern
-                        == binding.get_or_insert_with(|| cwd_argv_binding(cwd, &invocation.argv))
-                {
-                    return Some(index);
-                }
-            }
-            Some(pattern) => {
-                if !entry.allow_always && arguments_match(pattern, &invocation.argv) {
-                    return Some(index);
-                }
-            }
-        }
-    }
-    plain
-}
-
-/// Whether an entry is the bare `*`, which names even what is not found on this machine.
-fn is_any(entry: &Entry) -> bool {
-    trim(&entry.pattern) == "*" && argument_pattern(entry).is_none() && !entry.allow_always
-}
-
-fn is_bound(entry: &Entry) -> bool {
-    argument_pattern(entry).is_some_and(|pattern| !trim(pattern).is_empty())
-}
-
-fn argument_pattern(entry: &Entry) -> Option<&str> {
-    entry
-        .arg_pattern
-        .as_deref()
-        .filter(|pattern| !pattern.is_empty())
-}
-
-/// Whether the pattern of an entry names the executable.
-fn names(entry: &Entry, resolution: &Resolution, by_name: ByName, home: Option<&str>) -> bool {
-    let pattern = trim(&entry.pattern);
-    let (Some(found), Some(trusted)) = (&resolution.resolved_path, resolution.trusted_path())
-    else {
-        return false;
-    };
-    if has_path_selector(pattern) {
-        // A path that is not UTF-8 cannot be named by a pattern that is.
-        trusted
-            .to_str()
-            .is_some_and(|path| path_matches(pattern, path, home))
-    } else {
-        by_name == ByName::Yes
-            && pattern != "*"
-            && found
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| Glob::parse(pattern, home).matches(name))
-    }
-}
-
 fn has_path_selector(text: &str) -> bool {
     text.contains(['/', '\\', '~'])
-}
-
-fn path_matches(pattern: &str, path: &str, home: Option<&str>) -> bool {
-    let glob = Glob::parse(without_private_var(pattern), home);
-    let path = without_private_var(path);
-    let has_dot_segment = || path.split('/').any(|segment| matches!(segment, "." | ".."));
-    if glob.has_wildcard() && has_dot_segment() {
-        glob.matches(&lexical::normalise(path))
-    } else {
-        glob.matches(path)
-    }
 }
 
 /// On macOS `/var` is a symlink to `/private/var`; patterns name the former.
@@ -265,373 +431,5 @@ fn without_private_var(path: &str) -> &str {
     }
 }
 
-fn arguments_match(pattern: &str, argv: &[String]) -> bool {
-    if pattern.starts_with(ARGV_PREFIX) {
-        return false;
-    }
-    let arguments = argv.get(1..).unwrap_or_default();
-    let text = if !pattern.contains('\0') {
-        arguments.join(" ")
-    } else if arguments.is_empty() {
-        String::from("\0\0")
-    } else {
-        arguments.join("\0") + "\0"
-    };
-    arg_pattern::is_match(pattern, &text)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::{
-        Analysis, Candidate, Invocation, Resolution, Unanalysable, cwd_argv_binding, find,
-        find_exact_command,
-    };
-    use crate::digest::sha256_hex16;
-    use crate::document::Entry;
-
-    const HOME: &str = "/home/op";
-
-    fn invocation(argv: &[&str], found: Option<&str>, real: Option<&str>) -> Invocation {
-        Invocation {
-            argv: argv.iter().map(|&word| word.to_owned()).collect(),
-            resolution: Resolution {
-                raw_token: argv[0].to_owned(),
-                resolved_path: found.map(PathBuf::from),
-                real_path: real.map(PathBuf::from),
-            },
-        }
-    }
-
-    /// `echo` with arguments, as it is found on a machine where `/bin` is a symlink to `/usr/bin`.
-    fn echo(argv: &[&str]) -> Analysis {
-        Analysis::Program(invocation(argv, Some("/bin/echo"), Some("/usr/bin/echo")))
-    }
-
-    fn plain(pattern: &str) -> Entry {
-        Entry {
-            pattern: pattern.to_owned(),
-            ..Entry::default()
-        }
-    }
-
-    fn bound(pattern: &str, arg_pattern: &str) -> Entry {
-        Entry {
-            arg_pattern: Some(arg_pattern.to_owned()),
-            ..plain(pattern)
-        }
-    }
-
-    fn generated(entry: Entry) -> Entry {
-        Entry {
-            allow_always: true,
-            ..entry
-        }
-    }
-
-    fn find_in(entries: &[Entry], analysis: &Analysis, cwd: Option<&str>) -> Option<usize> {
-        let entries: Vec<&Entry> = entries.iter().collect();
-        let candidate = Candidate {
-            command_text: "",
-            analysis,
-            cwd,
-            home: Some(HOME),
-        };
-        find(&entries, &candidate)
-    }
-
-    #[test]
-    fn a_pattern_names_the_real_path_or_the_bare_name() {
-        let by_name = echo(&["echo", "a"]);
-        let by_path = echo(&["/bin/echo", "a"]);
-        for (pattern, name, path) in [
-            ("/usr/bin/echo", true, true),
-            ("  /usr/bin/echo  ", true, true),
-            ("/bin/echo", false, false),
-            ("/usr/bin/ECHO", false, false),
-            ("/usr/*", false, false),
-            ("/usr/*/echo", true, true),
-            ("/**/echo", true, true),
-            ("/usr/**", true, true),
-            ("/usr?bin/echo", false, false),
-            ("/usr/bin/ec.o", false, false),
-            ("echo", true, false),
-            ("ech?", true, false),
-            ("e*", true, false),
-            ("**", true, false),
-            ("ECHO", false, false),
-            ("*", true, true),
-            ("", false, false),
-            ("  ", false, false),
-            ("~", false, false),
-        ] {
-            let entries = [plain(pattern)];
-            let found = |analysis| find_in(&entries, analysis, None).is_some();
-            assert_eq!(found(&by_name), name, "{pattern:?} by name");
-            assert_eq!(found(&by_path), path, "{pattern:?} by path");
-        }
-    }
-
-    #[test]
-    fn the_name_is_that_of_the_link_and_the_path_that_of_its_target() {
-        let linked = Analysis::Program(invocation(
-            &["python"],
-            Some("/usr/bin/python"),
-            Some("/usr/bin/python3.11"),
-        ));
-        for (pattern, expected) in [
-            ("python", true),
-            ("python3.11", false),
-            ("/usr/bin/python3.11", true),
-            ("/usr/bin/python", false),
-        ] {
-            let found = find_in(&[plain(pattern)], &linked, None);
-            assert_eq!(found.is_some(), expected, "{pattern}");
-        }
-        let unreal = Analysis::Program(invocation(&["x"], Some("/opt/./a/../x"), None));
-        assert_eq!(find_in(&[plain("/opt/*")], &unreal, None), Some(0));
-        assert_eq!(find_in(&[plain("/opt/x")], &unreal, None), None);
-    }
-
-    #[test]
-    fn home_is_where_a_tilde_points() {
-        let tool = "/home/op/bin/tool";
-        let tool = Analysis::Program(invocation(&["tool"], Some(tool), Some(tool)));
-        for (pattern, expected) in [
-            ("~/bin/tool", true),
-            ("~/**", true),
-            ("~/bin", false),
-            ("~op/bin/tool", false),
-        ] {
-            let found = find_in(&[plain(pattern)], &tool, None);
-            assert_eq!(found.is_some(), expected, "{pattern}");
-        }
-        let argv = echo(&["~/bin/echo"]);
-        assert_eq!(find_in(&[plain("echo")], &argv, None), None);
-    }
-
-    #[test]
-    fn only_the_bare_star_names_what_is_not_found() {
-        let missing = Analysis::Program(invocation(&["nope"], None, None));
-        for (entry, expected) in [
-            (plain("*"), true),
-            (plain(" * "), true),
-            (bound("*", ""), true),
-            (bound("*", "."), false),
-            (generated(plain("*")), false),
-            (plain("**"), false),
-            (plain("nope"), false),
-        ] {
-            let found = find_in(std::slice::from_ref(&entry), &missing, None);
-            assert_eq!(found.is_some(), expected, "{entry:?}");
-        }
-    }
-
-    #[test]
-    fn arguments_are_searched_as_one_text() {
-        let match_of = |pattern: &str, argv: &[&str]| {
-            find_in(&[bound("echo", pattern)], &echo(argv), None).is_some()
-        };
-        assert!(match_of("^a$", &["echo", "a"]));
-        assert!(!match_of("^a$", &["echo", "b"]));
-        assert!(match_of("^a b$", &["echo", "a", "b"]));
-        assert!(match_of("b", &["echo", "abc"]));
-        assert!(!match_of("[", &["echo", "["]));
-        assert!(match_of("^$", &["echo"]));
-        assert!(match_of("^a\0b\0$", &["echo", "a", "b"]));
-        assert!(!match_of("^a\0b\0$", &["echo", "a b"]));
-        assert!(match_of("^\0\0$", &["echo"]));
-        assert!(!match_of("(?!x)", &["echo", "a"]));
-        assert!(!match_of("sha256:argv:abc", &["echo", "sha256:argv:abc"]));
-    }
-
-    #[test]
-    fn the_most_particular_entry_is_the_one_that_matched() {
-        let command = echo(&["echo", "a"]);
-        let miss = || bound("echo", "^x$");
-        let hit = || bound("echo", "^a$");
-        for (entries, expected) in [
-            (vec![], None),
-            (vec![miss()], None),
-            (vec![miss(), plain("echo")], Some(1)),
-            (vec![plain("echo"), hit()], Some(1)),
-            (vec![plain("echo"), plain("/usr/bin/echo")], Some(0)),
-            (vec![plain("echo"), hit(), plain("*")], Some(2)),
-            (vec![hit(), hit()], Some(0)),
-        ] {
-            assert_eq!(find_in(&entries, &command, None), expected, "{entries:?}");
-        }
-    }
-
-    #[test]
-    fn a_generated_entry_holds_only_for_its_directory_and_arguments() {
-        let command = echo(&["/bin/echo", "q"]);
-        let binding = "sha256:cwd-argv:v1:9c";
-        let right = cwd_argv_binding("/tmp/x", &["echo".to_owned(), "q".to_owned()]);
-        let entry = |arg_pattern| generated(bound("/usr/bin/echo", arg_pattern));
-        for (entry, cwd, expected) in [
-            (entry(&right), Some("/tmp/x"), true),
-            (entry(&right), Some("/tmp/y/../x"), true),
-            (entry(&right), Some("/tmp/x/"), false),
-            (entry(&right), Some("/tmp"), false),
-            (entry(&right), None, false),
-            (entry(&right.to_uppercase()), Some("/tmp/x"), false),
-            (entry(binding), Some("/tmp/x"), false),
-            (bound("/usr/bin/echo", &right), Some("/tmp/x"), true),
-            (
-                generated(bound("/usr/bin/cat", &right)),
-                Some("/tmp/x"),
-                false,
-            ),
-            (generated(bound("echo", "^q$")), Some("/tmp/x"), false),
-            (generated(plain("/usr/bin/echo")), Some("/tmp/x"), false),
-        ] {
-            let found = find_in(std::slice::from_ref(&entry), &command, cwd);
-            assert_eq!(found.is_some(), expected, "{entry:?} in {cwd:?}");
-        }
-    }
-
-    #[test]
-    fn trusting_a_shell_is_not_trusting_what_it_reads() {
-        const SCRIPT: &str = "/work/run.sh";
-        let shell = |argv: &[&str]| Analysis::Shell {
-            shell: invocation(argv, Some("/bin/sh"), Some("/usr/bin/dash")),
-            script: None,
-        };
-        let with_script = Analysis::Shell {
-            shell: invocation(
-                &["sh", "run.sh", "x"],
-                Some("/bin/sh"),
-                Some("/usr/bin/dash"),
-            ),
-            script: Some(Invocation {
-                resolution: Resolution {
-                    raw_token: "run.sh".to_owned(),
-                    ..invocation(&[SCRIPT], Some(SCRIPT), Some(SCRIPT)).resolution
-                },
-                ..invocation(&[SCRIPT, "x"], None, None)
-            }),
-        };
-        let script_binding = cwd_argv_binding("/work", &[SCRIPT.to_owned(), "x".to_owned()]);
-        for (entry, bare, option, script) in [
-            (plain("sh"), true, false, false),
-            (plain("/usr/bin/dash"), true, false, false),
-            (plain("*"), true, true, true),
-            (bound("sh", "^run\\.sh x$"), false, false, true),
-            (bound("sh", "."), false, true, true),
-            (bound("sh", " "), false, false, false),
-            (plain(SCRIPT), false, false, true),
-            (plain("run.sh"), false, false, false),
-            (bound(SCRIPT, "^x$"), false, false, true),
-            (
-                generated(bound(SCRIPT, &script_binding)),
-                false,
-                false,
-                true,
-            ),
-        ] {
-            let entries = [entry];
-            let found = |analysis: &Analysis| find_in(&entries, analysis, Some("/work")).is_some();
-            assert_eq!(found(&shell(&["sh"])), bare, "{entries:?} bare");
-            assert_eq!(found(&shell(&["sh", "-x"])), option, "{entries:?} option");
-            assert_eq!(found(&with_script), script, "{entries:?} script");
-        }
-    }
-
-    #[test]
-    fn nothing_satisfies_what_cannot_be_analysed() {
-        for reason in [
-            Unanalysable::ShellPayload,
-            Unanalysable::BlockedWrapper,
-            Unanalysable::PackageRunner,
-        ] {
-            let analysis = Analysis::Unanalysable(reason);
-            let entries = [plain("*"), plain("**"), plain("/**")];
-            assert_eq!(find_in(&entries, &analysis, Some("/")), None);
-        }
-    }
-
-    #[test]
-    fn an_exact_command_is_granted_by_its_generated_entry_alone() {
-        let text = "/bin/sh -c \"echo $HOME\"";
-        let pattern = format!("=command:{}", sha256_hex16(text));
-        let marker = format!("=node-command:{}", sha256_hex16(text));
-        for (entry, expected) in [
-            (generated(plain(&pattern)), true),
-            (plain(&pattern), false),
-            (generated(plain(&marker)), false),
-            (generated(plain("=command:0000000000000000")), false),
-        ] {
-            let entries = [&entry];
-            let found = find_exact_command(&entries, &format!(" {text} "));
-            assert_eq!(found.is_some(), expected, "{entry:?}");
-            assert_eq!(find_exact_command(&entries, "other"), None);
-        }
-        let blank = generated(plain(&format!("=command:{}", sha256_hex16(""))));
-        assert_eq!(find_exact_command(&[&blank], "  "), None);
-    }
-
-    #[test]
-    fn a_binding_is_the_digest_of_lengths_and_texts() {
-        let argv = |words: &[&str]| -> Vec<String> {
-            let executable = std::iter::once(&"ignored");
-            executable
-                .chain(words)
-                .map(|&word| word.to_owned())
-                .collect()
-        };
-        for (cwd, arguments, digest) in [
-            (
-                "/tmp/./x",
-                vec!["q"],
-                "18bc6d706f2f7983a5bfd568ac2f0ac8cd6e762471edfd2b2120f721849eee0a",
-            ),
-            (
-                "/tmp/é",
-                vec![],
-                "420035135b8dc80dbc5ed5adc3f26b5f546cec2c3e391ba3a863430078920a6c",
-            ),
-            (
-                "/tmp\\x",
-                vec!["a b", "ü", ""],
-                "130799ea352f0c69e038c1d8c81ca87e1bc0a2e361ca953e769c06520da6da02",
-            ),
-        ] {
-            assert_eq!(
-                cwd_argv_binding(cwd, &argv(&arguments)),
-                format!("sha256:cwd-argv:v1:{digest}"),
-                "{cwd}"
-            );
-        }
-        assert_eq!(
-            cwd_argv_binding("/", &[]),
-            cwd_argv_binding("/", &argv(&[]))
-        );
-    }
-
-    #[test]
-    fn hostile_entries_cost_no_more_than_their_length() {
-        let path = format!("/{}", "a/".repeat(1_000));
-        let program = Analysis::Program(invocation(&["x"], Some(&path), Some(&path)));
-        let entries: Vec<Entry> = (0..20)
-            .map(|_| plain(&("/**a*".repeat(100) + "b")))
-            .collect();
-        assert_eq!(find_in(&entries, &program, None), None);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_path_that_is_no_text_is_named_by_the_star_alone() {
-        use std::ffi::OsStr;
-        use std::os::unix::ffi::OsStrExt;
-
-        let path = PathBuf::from(OsStr::from_bytes(b"/opt/\xff/x"));
-        let mut program = invocation(&["x"], None, None);
-        program.resolution.resolved_path = Some(path.clone());
-        program.resolution.real_path = Some(path);
-        let program = Analysis::Program(program);
-        assert_eq!(find_in(&[plain("/opt/**")], &program, None), None);
-        assert_eq!(find_in(&[plain("*")], &program, None), Some(0));
-    }
-}
+mod tests;

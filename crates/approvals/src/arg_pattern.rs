@@ -8,8 +8,11 @@
 
 use std::iter::Peekable;
 use std::str::Chars;
+use std::sync::OnceLock;
 
 use regex::{Regex, RegexBuilder};
+
+use crate::command::trim;
 
 /// The longest pattern that is compiled, in bytes. Everyday patterns have less than a hundred.
 const MAX_PATTERN_BYTES: usize = 8 * 1024;
@@ -30,9 +33,65 @@ const SPACE: &str =
     r"\t-\r \x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FEFF}";
 const LINE_END: &str = r"\n\r\x{2028}\x{2029}";
 
-/// Whether the pattern matches somewhere in the text. An invalid pattern never does.
-pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
-    text.len() <= MAX_TEXT_BYTES && compile(pattern).is_some_and(|regex| regex.is_match(text))
+/// A pattern that is compiled when it is first needed, and then kept: most are never needed,
+/// because their entry names another executable.
+#[derive(Debug)]
+pub(crate) struct ArgPattern {
+    source: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl ArgPattern {
+    /// A pattern, valid or not.
+    pub(crate) fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            compiled: OnceLock::new(),
+        }
+    }
+
+    /// Whether the pattern matches somewhere in the text. An invalid pattern never does.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        let compiled = || self.compiled.get_or_init(|| compile(&self.source)).as_ref();
+        text.len() <= MAX_TEXT_BYTES && compiled().is_some_and(|regex| regex.is_match(text))
+    }
+
+    /// Whether it says nothing at all.
+    pub(crate) fn is_blank(&self) -> bool {
+        trim(&self.source).is_empty()
+    }
+
+    /// Whether it is matched against arguments that each end in NUL, not against arguments that
+    /// are joined by spaces.
+    pub(crate) fn separates_by_nul(&self) -> bool {
+        self.source.contains('\0')
+    }
+}
+
+/// Whether a pattern uses what only an engine that backtracks can match: looking around, or the
+/// text of an earlier group. Such a pattern is refused when an operator sets it, and never matches.
+pub(crate) fn needs_backtracking(pattern: &str) -> bool {
+    let mut source = pattern.chars().peekable();
+    let mut in_class = false;
+    while let Some(char) = source.next() {
+        match char {
+            '\\' => match source.next() {
+                Some('1'..='9' | 'k') if !in_class => return true,
+                Some(_) | None => {}
+            },
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '(' if !in_class && source.next_if_eq(&'?').is_some() => {
+                // A `<` alone begins the name of a group.
+                source.next_if_eq(&'<');
+                if matches!(source.peek(), Some('=' | '!')) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 fn compile(pattern: &str) -> Option<Regex> {
@@ -242,7 +301,40 @@ fn push_code(target: &mut String, char: char) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_match;
+    use super::{ArgPattern, needs_backtracking};
+
+    fn is_match(pattern: &str, text: &str) -> bool {
+        ArgPattern::new(pattern).is_match(text)
+    }
+
+    #[test]
+    fn what_needs_backtracking_is_told() {
+        for pattern in [
+            "(?=a)",
+            "x(?!b)",
+            "(?<=a)b",
+            "(?<!b)",
+            r"(a)\1",
+            r"(?<x>a)\k<x>",
+            r"[]](?=a)",
+        ] {
+            assert!(needs_backtracking(pattern), "{pattern}");
+        }
+        for pattern in [
+            "^a$",
+            "[",
+            "(?:a)",
+            "(?<name>a)",
+            r"\\1",
+            "[(?=]",
+            r"[\1]",
+            r"\(?=a",
+            "(?i)a",
+            "",
+        ] {
+            assert!(!needs_backtracking(pattern), "{pattern}");
+        }
+    }
 
     #[test]
     fn a_pattern_means_what_it_means_in_javascript() {

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::shell::Dialect;
 use crate::wrapper::shell::{self, Invocation, Shell};
 use crate::wrapper::{InnerArgv, MAX_WRAPPERS, dispatch, env, executable_name};
 
@@ -115,11 +116,26 @@ pub enum ShellUse {
     None,
     /// One that reads a script file or standard input.
     Script,
-    /// One that runs this command line, which may be judged in its place. Never blank.
-    Payload(String),
+    /// One that runs a command line, which may be judged in its place.
+    Payload(ShellPayload),
     /// One whose start or command line is not open to judgement: only the full argv says what
     /// happens ("blocked shell wrapper", exec and approvals §3.4).
     Opaque,
+}
+
+/// The command line that a shell is given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ShellPayload {
+    /// The command line, trimmed; never blank.
+    pub text: String,
+    /// The command line exactly as the shell is given it.
+    pub source: String,
+    /// How the shell reads it; `None` where its command lines are not analysed.
+    pub dialect: Option<Dialect>,
+    /// Whether the options before it leave its meaning alone.
+    pub has_plain_start: bool,
+    /// Which word of the full argv ends in it; `None` where it only exists inside an `env -S` string.
+    pub index: Option<usize>,
 }
 
 /// A command line whose text is known to stand for its words.
@@ -186,9 +202,24 @@ impl CommandLine {
     #[must_use]
     pub fn payload(&self) -> Option<&str> {
         match &self.shell {
-            ShellUse::Payload(payload) => Some(payload),
+            ShellUse::Payload(payload) => Some(&payload.text),
             ShellUse::None | ShellUse::Script | ShellUse::Opaque => None,
         }
+    }
+
+    /// The words with another command line in the place of the shell's; `None` where there is none,
+    /// or none that stands in the argv.
+    #[must_use]
+    pub fn with_payload(&self, payload: &str) -> Option<Vec<String>> {
+        let ShellUse::Payload(given) = &self.shell else {
+            return None;
+        };
+        let mut argv = self.argv.clone();
+        let word = argv.get_mut(given.index?)?;
+        // The word may start with the options that the command line is attached to.
+        let options = word.strip_suffix(&given.source)?;
+        *word = format!("{options}{payload}");
+        Some(argv)
     }
 
     /// Whether it reaches any shell at all, so that environment overrides are reduced
@@ -257,9 +288,16 @@ fn reach(argv: &[String], raw: Option<&str>) -> (ShellUse, Option<String>) {
         Invocation::Script => (ShellUse::Script, None),
         Invocation::Opaque => (ShellUse::Opaque, None),
         Invocation::Payload(payload) => {
-            let alone = !changes_environment && !payload.has_arguments;
+            let alone = !changes_environment && !payload.has_arguments();
             let preview = alone.then(|| payload.text.clone());
-            (ShellUse::Payload(payload.text), preview)
+            let payload = ShellPayload {
+                dialect: Dialect::of(inner.executable()),
+                has_plain_start: shell::has_plain_start(inner.words(), payload.position),
+                index: inner.index_of(payload.position),
+                text: payload.text,
+                source: payload.source,
+            };
+            (ShellUse::Payload(payload), preview)
         }
     }
 }
@@ -362,7 +400,15 @@ mod tests {
 
     #[test]
     fn what_a_shell_is_given_is_told_through_wrappers() {
-        let payload = |text: &str| ShellUse::Payload(text.to_owned());
+        let payload = |text: &str| {
+            ShellUse::Payload(ShellPayload {
+                text: text.to_owned(),
+                source: text.to_owned(),
+                dialect: None,
+                has_plain_start: false,
+                index: None,
+            })
+        };
         #[rustfmt::skip]
         let cases: &[(&[&str], ShellUse)] = &[
             (&["echo", "sh"], ShellUse::None),
@@ -395,6 +441,13 @@ mod tests {
             (&["bash", "--login", "-c", "echo"], ShellUse::Opaque),
             (&["bash", "-ic", "echo"], ShellUse::Opaque),
             (&["bash", "--interactive", "-c", "echo"], ShellUse::Opaque),
+            (&["sh", "+c", "echo"], ShellUse::Opaque),
+            (&["bash", "-e", "+xc", "echo"], ShellUse::Opaque),
+            (&["bash", "+l", "-c", "echo"], ShellUse::Opaque),
+            (&["sh", "-c", "--", "echo"], ShellUse::Opaque),
+            (&["sh", "-c", "-", "echo"], ShellUse::Opaque),
+            (&["bash", "-c", "-l", "echo"], ShellUse::Opaque),
+            (&["bash", "-c", "+x", "echo"], ShellUse::Opaque),
             (&["bash", "-l", "x.sh"], ShellUse::Script),
             (&["fish", "-C", "evil", "-c", "echo"], ShellUse::Opaque),
             (&["fish", "-cecho hi"], ShellUse::Opaque),
@@ -411,7 +464,11 @@ mod tests {
         ];
         for (words, expected) in cases {
             let command = read(words, None).unwrap();
-            assert_eq!(command.shell(), expected, "{words:?}");
+            let shell = match command.shell().clone() {
+                ShellUse::Payload(given) => payload(&given.text),
+                other => other,
+            };
+            assert_eq!(shell, *expected, "{words:?}");
             assert_eq!(
                 command.is_shell_wrapper(),
                 *expected != ShellUse::None,
@@ -465,6 +522,55 @@ mod tests {
                 names,
                 "{words:?}"
             );
+        }
+    }
+
+    #[test]
+    fn another_payload_takes_the_place_of_the_given_one() {
+        for (words, expected) in [
+            (&["sh", "-c", " a b "][..], Some(&["sh", "-c", "X"][..])),
+            (
+                &["nice", "sh", "-ec", "a", "0", "1"],
+                Some(&["nice", "sh", "-ec", "X", "0", "1"]),
+            ),
+            (
+                &["bash", "-ceuo", "pipefail", "a"],
+                Some(&["bash", "-ceuo", "pipefail", "X"]),
+            ),
+            (&["bash", "-ca b"], Some(&["bash", "-cX"])),
+            (&["env", "-S", "sh -c 'a'"], None),
+            (
+                &["env", "-S", "A=1", "sh", "-c", "a"],
+                Some(&["env", "-S", "A=1", "sh", "-c", "X"]),
+            ),
+            (&["sh", "x.sh"], None),
+        ] {
+            let rewritten = read(words, None).unwrap().with_payload("X");
+            assert_eq!(rewritten, expected.map(argv), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_options_leave_the_payload_its_meaning() {
+        for (words, expected) in [
+            (&["sh", "-c", "a"][..], true),
+            (&["sh", "-euc", "a"], true),
+            (&["sh", "-eu", "-c", "a"], true),
+            (&["bash", "-euo", "pipefail", "-c", "a"], true),
+            (&["bash", "-ceuo", "pipefail", "a"], true),
+            (&["bash", "-o", "xtrace", "+e", "-c", "a"], true),
+            (&["bash", "-kc", "a"], false),
+            (&["bash", "-o", "keyword", "-c", "a"], false),
+            (&["bash", "-O", "extglob", "-c", "a"], false),
+            (&["bash", "--rcfile", "f", "-c", "a"], false),
+            (&["zsh", "--command", "a"], false),
+            (&["bash", "-ca b"], false),
+        ] {
+            let command = read(words, None).unwrap();
+            let ShellUse::Payload(payload) = command.shell() else {
+                panic!("{words:?}");
+            };
+            assert_eq!(payload.has_plain_start, expected, "{words:?}");
         }
     }
 }

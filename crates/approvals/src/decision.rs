@@ -1,10 +1,41 @@
 //! Whether a run may go ahead, and the words for why not (exec and approvals §5).
+//!
+//! [`decide`] goes through upstream's order: the table of security, ask and allowlist is looked up
+//! first; before its denial counts come the gates that have words of their own: changes to the
+//! audit's suppressions, inline code, and wrappers that are not there.
 
 use std::path::PathBuf;
 
-use crate::allowlist::{self, Analysis, Candidate};
+use crate::allowlist::{Allowlist, Arguments, Target};
+use crate::analysis::{Analysis, Simple};
+use crate::command::CommandLine;
+use crate::inline_eval::{self, InlineEval};
 use crate::policy::{Approval, Ask, ResolvedPolicy, Security};
+use crate::safe_bins::SafeBins;
+use crate::skills::SkillBins;
+use crate::suppressions;
 use crate::usage::RuleKey;
+
+/// A command before the policy, with everything that it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The command.
+    pub command: &'a CommandLine,
+    /// What it would execute.
+    pub analysis: &'a Analysis,
+    /// The working directory that the request names, if it names one.
+    pub cwd: Option<&'a str>,
+    /// The entries that apply to the agent: those of [`ResolvedPolicy::allowlist`].
+    pub allowlist: &'a Allowlist,
+    /// The filters that may run without an entry.
+    pub safe_bins: &'a SafeBins,
+    /// The executables of the gateway's skills, if the policy lets them run.
+    pub skills: Option<&'a SkillBins>,
+    /// Whether inline code always needs a human.
+    pub strict_inline_eval: bool,
+    /// Whether a wrapper around the command is not to be found on this machine.
+    pub has_unresolved_wrapper: bool,
+}
 
 /// What the policy says about one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +43,7 @@ pub enum Decision {
     /// It may run, unless a check behind the policy refuses it.
     Allow(Allowed),
     /// It may not.
-    Deny(DenialReason),
+    Deny(Refusal),
 }
 
 /// Why a run is allowed, and what it used.
@@ -20,9 +51,22 @@ pub enum Decision {
 pub struct Allowed {
     /// What allows it.
     pub basis: Basis,
-    /// The entry of the allowlist that names the command, whether or not it was needed. Its use is
-    /// worth recording.
-    pub matched: Option<Match>,
+    /// What lets each command run without a human, whether or not that was needed: one for a
+    /// direct command, for a shell's command line one for each of its
+    /// [simple commands](crate::analysis::Payload::simple_commands).
+    pub satisfied: Vec<Option<Satisfier>>,
+}
+
+impl Allowed {
+    /// The entries that name commands of the run. Their use is worth recording.
+    pub fn matches(&self) -> impl Iterator<Item = &Match> {
+        self.satisfied
+            .iter()
+            .filter_map(|satisfier| match satisfier {
+                Some(Satisfier::Entry(matched)) => Some(matched),
+                Some(Satisfier::SafeBin | Satisfier::SafeBuiltin | Satisfier::Skill) | None => None,
+            })
+    }
 }
 
 /// What allows a run. It decides which arguments are executed in the end (exec and approvals §8.4).
@@ -32,10 +76,23 @@ pub enum Basis {
     Approval,
     /// Everything may run.
     FullSecurity,
-    /// An entry of the allowlist names it.
+    /// Every command of it may run without a human.
     Allowlist,
     /// An entry grants this exact command text.
     ExactCommand,
+}
+
+/// What lets one command run without a human (exec and approvals §8.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Satisfier {
+    /// An entry of the allowlist.
+    Entry(Match),
+    /// It is a filter that reads nothing but its standard input.
+    SafeBin,
+    /// It is a harmless builtin of the shell.
+    SafeBuiltin,
+    /// It belongs to a skill of the gateway.
+    Skill,
 }
 
 /// The entry of an allowlist that names a command.
@@ -48,6 +105,38 @@ pub struct Match {
     /// The executable that was matched, its symlinks resolved; none where `*` matched a name that
     /// is not found.
     pub resolved_path: Option<PathBuf>,
+}
+
+/// Why a run is refused. The text is the message of the invoke result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The policy says so.
+    #[error("{}", .0.message())]
+    Policy(DenialReason),
+    /// No reviewer but a human may let it run.
+    #[error("SYSTEM_RUN_DENIED: explicit approval required")]
+    ExplicitApproval,
+    /// It is given code as an argument.
+    #[error(
+        "SYSTEM_RUN_DENIED: approval required ({0} requires explicit approval in strictInlineEval mode)"
+    )]
+    InlineEval(InlineEval),
+    /// A wrapper around the command is not found.
+    #[error("SYSTEM_RUN_DENIED: approval requires a resolved executable")]
+    UnresolvedWrapper,
+}
+
+impl Refusal {
+    /// The reason that the event of the refusal gives.
+    #[must_use]
+    pub const fn reason(&self) -> DenialReason {
+        match self {
+            Self::Policy(reason) => *reason,
+            Self::ExplicitApproval | Self::InlineEval(_) | Self::UnresolvedWrapper => {
+                DenialReason::ApprovalRequired
+            }
+        }
+    }
 }
 
 /// Why a run is refused.
@@ -97,52 +186,161 @@ impl DenialReason {
 
 /// Decides about one run. The plan behind an approval must have been checked before.
 pub fn decide(policy: &ResolvedPolicy<'_>, candidate: &Candidate<'_>) -> Decision {
+    let table = by_the_table(policy, candidate);
+    match gate(policy, candidate, &table) {
+        Some(refusal) => Decision::Deny(refusal),
+        None => match table {
+            Ok(allowed) => Decision::Allow(allowed),
+            Err(reason) => Decision::Deny(Refusal::Policy(reason)),
+        },
+    }
+}
+
+/// What lets each command of a candidate run without a human, in the order of
+/// [`Allowed::satisfied`].
+#[must_use]
+pub fn satisfiers(
+    policy: &ResolvedPolicy<'_>,
+    candidate: &Candidate<'_>,
+) -> Vec<Option<Satisfier>> {
+    match candidate.analysis {
+        Analysis::Direct(target) => {
+            let arguments = Arguments {
+                cwd: candidate.cwd,
+                expand: false,
+            };
+            vec![satisfier(policy, candidate, target, arguments, false)]
+        }
+        Analysis::Payload(payload) => payload
+            .simple_commands()
+            .into_iter()
+            .map(|command| {
+                let arguments = Arguments {
+                    cwd: candidate.cwd.filter(|_| !command.is_moved),
+                    expand: command.expands,
+                };
+                let Simple {
+                    target,
+                    is_safe_builtin,
+                    ..
+                } = command;
+                satisfier(policy, candidate, target, arguments, *is_safe_builtin)
+            })
+            .collect(),
+    }
+}
+
+fn satisfier(
+    policy: &ResolvedPolicy<'_>,
+    candidate: &Candidate<'_>,
+    target: &Target,
+    arguments: Arguments<'_>,
+    is_safe_builtin: bool,
+) -> Option<Satisfier> {
+    if let Some(index) = candidate.allowlist.find(target, arguments)
+        && let Some(entry) = policy.allowlist.get(index)
+    {
+        let path = target
+            .resolution()
+            .and_then(|resolution| resolution.trusted_path());
+        return Some(Satisfier::Entry(Match {
+            index,
+            key: RuleKey::of(entry),
+            resolved_path: path.map(PathBuf::from),
+        }));
+    }
+    let Target::Program(program) = target else {
+        return None;
+    };
+    if candidate.safe_bins.accept(program) {
+        return Some(Satisfier::SafeBin);
+    }
+    if is_safe_builtin {
+        return Some(Satisfier::SafeBuiltin);
+    }
+    let is_skill = policy.auto_allow_skills.value
+        && candidate
+            .skills
+            .is_some_and(|skills| skills.contain(&program.resolution));
+    is_skill.then_some(Satisfier::Skill)
+}
+
+fn is_approved(policy: &ResolvedPolicy<'_>) -> bool {
+    match policy.approval {
+        Approval::Explicit(_) => true,
+        // `always` is about a human seeing every run; a reviewer is none.
+        Approval::AutoReview => policy.ask.value != Ask::Always,
+        Approval::None | Approval::AskFallback => false,
+    }
+}
+
+fn by_the_table(
+    policy: &ResolvedPolicy<'_>,
+    candidate: &Candidate<'_>,
+) -> Result<Allowed, DenialReason> {
     let security = policy.security.value;
     let ask = policy.ask.value;
     if security == Security::Deny {
-        return Decision::Deny(DenialReason::SecurityDeny);
+        return Err(DenialReason::SecurityDeny);
     }
-    let matched = find(policy, candidate);
-    let exact =
-        || allowlist::find_exact_command(&policy.allowlist, candidate.command_text).is_some();
-    let approved = match policy.approval {
-        Approval::Explicit(_) => true,
-        // `always` is about a human seeing every run; a reviewer is none.
-        Approval::AutoReview => ask != Ask::Always,
-        Approval::None | Approval::AskFallback => false,
+    let satisfied = satisfiers(policy, candidate);
+    let exact = || {
+        candidate
+            .allowlist
+            .find_exact_command(candidate.command.text())
+            .is_some()
     };
-    let basis = if approved {
+    let basis = if is_approved(policy) {
         Basis::Approval
     } else if ask == Ask::Always {
-        return Decision::Deny(DenialReason::ApprovalRequired);
+        return Err(DenialReason::ApprovalRequired);
     } else if security == Security::Full {
         Basis::FullSecurity
-    } else if matched.is_some() {
+    } else if !satisfied.is_empty() && satisfied.iter().all(Option::is_some) {
         Basis::Allowlist
     } else if exact() {
         Basis::ExactCommand
     } else {
-        return Decision::Deny(match ask {
+        return Err(match ask {
             Ask::Off => DenialReason::AllowlistMiss,
             Ask::OnMiss | Ask::Always => DenialReason::ApprovalRequired,
         });
     };
-    Decision::Allow(Allowed { basis, matched })
+    Ok(Allowed { basis, satisfied })
 }
 
-fn find(policy: &ResolvedPolicy<'_>, candidate: &Candidate<'_>) -> Option<Match> {
-    let index = allowlist::find(&policy.allowlist, candidate)?;
-    let entry = policy.allowlist.get(index)?;
-    let resolution = match candidate.analysis {
-        Analysis::Program(program) => &program.resolution,
-        Analysis::Shell { shell, .. } => &shell.resolution,
-        Analysis::Unanalysable(_) => return None,
-    };
-    Some(Match {
-        index,
-        key: RuleKey::of(entry),
-        resolved_path: resolution.trusted_path().map(PathBuf::from),
-    })
+/// What refuses a run in words of its own, whatever the table would say.
+fn gate(
+    policy: &ResolvedPolicy<'_>,
+    candidate: &Candidate<'_>,
+    table: &Result<Allowed, DenialReason>,
+) -> Option<Refusal> {
+    let Candidate {
+        command, analysis, ..
+    } = candidate;
+    let is_approved = is_approved(policy);
+    let security = policy.security.value;
+    let is_unlimited = security == Security::Full
+        && policy.ask.value == Ask::Off
+        && policy.approval != Approval::AskFallback;
+    let changes_suppressions =
+        !is_unlimited && suppressions::are_changed_by(command.argv(), command.text(), analysis);
+    if changes_suppressions && policy.approval == Approval::AutoReview {
+        return Some(Refusal::ExplicitApproval);
+    }
+    let needs_human = changes_suppressions && !is_approved;
+    if candidate.strict_inline_eval
+        && !is_approved
+        && (needs_human || *table != Err(DenialReason::SecurityDeny))
+        && let Some(found) = inline_eval::find(command.argv())
+    {
+        return Some(Refusal::InlineEval(found));
+    }
+    let is_bound = policy.approval != Approval::None || security == Security::Allowlist;
+    if is_bound && security != Security::Deny && candidate.has_unresolved_wrapper {
+        return Some(Refusal::UnresolvedWrapper);
+    }
+    needs_human.then_some(Refusal::Policy(DenialReason::ApprovalRequired))
 }
 
 #[cfg(test)]
@@ -151,24 +349,30 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{Allowed, Basis, Decision, DenialReason, Match, decide};
-    use crate::allowlist::{Analysis, Candidate, Invocation, Resolution, Unanalysable};
+    use super::{
+        Allowed, Basis, Candidate, Decision, DenialReason, Match, Refusal, Satisfier, decide,
+    };
+    use crate::allowlist::{Invocation, Resolution, Target, Unanalysable};
+    use crate::analysis::Analysis;
+    use crate::command::CommandLine;
     use crate::digest::sha256_hex16;
     use crate::document::Document;
     use crate::policy::{Approval, Ask, ExecConfig, ExecLayer, Grant, Mode, Security, resolve};
+    use crate::rules::Rules;
+    use crate::safe_bins::SafeBins;
     use crate::usage::RuleKey;
 
     const TEXT: &str = "/bin/echo p";
 
     fn echo() -> Analysis {
-        Analysis::Program(Invocation {
+        Analysis::Direct(Target::Program(Invocation {
             argv: vec!["/bin/echo".to_owned(), "p".to_owned()],
             resolution: Resolution {
                 raw_token: "/bin/echo".to_owned(),
                 resolved_path: Some(PathBuf::from("/bin/echo")),
                 real_path: Some(PathBuf::from("/usr/bin/echo")),
             },
-        })
+        }))
     }
 
     fn decide_with(
@@ -179,12 +383,27 @@ mod tests {
     ) -> Decision {
         let file = file.as_object().unwrap();
         let document = Document::from_value(file, &mut || "id".to_owned()).unwrap();
-        let policy = resolve(config, &document, None, approval);
+        decide_in(config, &document, analysis, approval)
+    }
+
+    fn decide_in(
+        config: &ExecConfig,
+        document: &Document,
+        analysis: &Analysis,
+        approval: Approval,
+    ) -> Decision {
+        let policy = resolve(config, document, None, approval);
+        let words = TEXT.split(' ').map(str::to_owned).collect();
+        let rules = Rules::of(document, None);
         let candidate = Candidate {
-            command_text: TEXT,
+            command: &CommandLine::new(words, None).unwrap(),
             analysis,
             cwd: None,
-            home: None,
+            allowlist: rules.for_agent("main"),
+            safe_bins: &SafeBins::default(),
+            skills: None,
+            strict_inline_eval: false,
+            has_unresolved_wrapper: false,
         };
         decide(&policy, &candidate)
     }
@@ -226,7 +445,7 @@ mod tests {
     #[test]
     fn the_table_decides() {
         let exact_pattern = format!("=command:{}", sha256_hex16(TEXT));
-        let unanalysable = Analysis::Unanalysable(Unanalysable::ShellPayload);
+        let unanalysable = Analysis::Direct(Target::Unanalysable(Unanalysable::ShellPayload));
         for security in [Security::Deny, Security::Allowlist, Security::Full] {
             for ask in [Ask::Off, Ask::OnMiss, Ask::Always] {
                 for (analysis, listed, satisfied) in [
@@ -251,10 +470,10 @@ mod tests {
                             let decision = decide_with(&full(), &file, &analysis, approval);
                             let outcome = match decision {
                                 Decision::Allow(allowed) => {
-                                    assert_eq!(allowed.matched.is_some(), satisfied);
+                                    assert_eq!(allowed.matches().count() == 1, satisfied);
                                     Ok(allowed.basis)
                                 }
-                                Decision::Deny(reason) => Err(reason),
+                                Decision::Deny(refusal) => Err(refusal.reason()),
                             };
                             assert_eq!(
                                 outcome,
@@ -274,17 +493,17 @@ mod tests {
         let of = |approval| decide_with(&config, &json!({}), &echo(), approval);
         assert_eq!(
             of(Approval::None),
-            Decision::Deny(DenialReason::ApprovalRequired)
+            Decision::Deny(Refusal::Policy(DenialReason::ApprovalRequired))
         );
         assert_eq!(
             of(Approval::AskFallback),
-            Decision::Deny(DenialReason::SecurityDeny)
+            Decision::Deny(Refusal::Policy(DenialReason::SecurityDeny))
         );
         assert_eq!(
             of(Approval::Explicit(Grant::Once)),
             Decision::Allow(Allowed {
                 basis: Basis::Approval,
-                matched: None
+                satisfied: vec![None]
             })
         );
     }
@@ -298,7 +517,7 @@ mod tests {
         let of = |pattern| decide_with(&full(), &file(pattern), &echo(), Approval::AskFallback);
         assert_eq!(
             of("/usr/bin/cat"),
-            Decision::Deny(DenialReason::AllowlistMiss)
+            Decision::Deny(Refusal::Policy(DenialReason::AllowlistMiss))
         );
         let Decision::Allow(allowed) = of("/usr/bin/echo") else {
             panic!("the entry names it");
@@ -315,14 +534,14 @@ mod tests {
             decide_with(&full(), &file, &echo(), Approval::None),
             Decision::Allow(Allowed {
                 basis: Basis::Allowlist,
-                matched: Some(Match {
+                satisfied: vec![Some(Satisfier::Entry(Match {
                     index: 1,
                     key: RuleKey {
                         pattern: "/usr/bin/echo".to_owned(),
                         arg_pattern: Some("^p$".to_owned()),
                     },
                     resolved_path: Some(PathBuf::from("/usr/bin/echo")),
-                }),
+                }))],
             })
         );
     }
@@ -336,18 +555,9 @@ mod tests {
             Approval::AskFallback,
             Approval::AutoReview,
         ] {
-            let config = full();
-            let policy = resolve(&config, &document, Some("ops"), approval);
-            let analysis = echo();
-            let candidate = Candidate {
-                command_text: TEXT,
-                analysis: &analysis,
-                cwd: None,
-                home: None,
-            };
             assert_eq!(
-                decide(&policy, &candidate),
-                Decision::Deny(DenialReason::SecurityDeny)
+                decide_in(&full(), &document, &echo(), approval),
+                Decision::Deny(Refusal::Policy(DenialReason::SecurityDeny))
             );
         }
     }

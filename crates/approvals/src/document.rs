@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 pub use crate::agent::{Agent, Entry, PolicyFields, Usage};
+use crate::arg_pattern;
 use crate::command::trim;
 use crate::digest::sha256_hex;
 use crate::members::Members;
@@ -78,16 +79,28 @@ pub enum DocumentError {
         /// What it must be.
         expected: &'static str,
     },
+    /// An `argPattern` needs an engine that may take for ever.
+    #[error(
+        "{at} looks around or back at a group, which this node does not run because it can take for ever; rewrite it without"
+    )]
+    Backtracking {
+        /// The member.
+        at: String,
+    },
 }
 
 impl DocumentError {
     pub(crate) fn shape(at: impl Display, expected: &'static str) -> Self {
-        /// Agent keys have no limit of their own, messages need one.
-        const MAX_CHARS: usize = 120;
         Self::Shape {
-            at: at.to_string().chars().take(MAX_CHARS).collect(),
+            at: Self::place(at),
             expected,
         }
+    }
+
+    fn place(at: impl Display) -> String {
+        /// Agent keys have no limit of their own, messages need one.
+        const MAX_CHARS: usize = 120;
+        at.to_string().chars().take(MAX_CHARS).collect()
     }
 }
 
@@ -157,6 +170,24 @@ impl Document {
     /// The document as an operator may see it: without the socket's token.
     pub fn redacted(&self) -> Value {
         self.to_value(Purpose::Wire)
+    }
+
+    /// Refuses patterns that could be stored but would never match, although their author can see
+    /// nothing wrong with them.
+    pub(crate) fn refuse_backtracking(&self) -> Result<(), DocumentError> {
+        let entries = self.agents.iter().flat_map(|(id, agent)| {
+            let entries = agent.allowlist.iter().flatten().enumerate();
+            entries.map(move |(index, entry)| (id, index, entry))
+        });
+        for (id, index, entry) in entries {
+            let pattern = entry.arg_pattern.as_deref();
+            if pattern.is_some_and(arg_pattern::needs_backtracking) {
+                return Err(DocumentError::Backtracking {
+                    at: DocumentError::place(format!("agents.{id}.allowlist[{index}].argPattern")),
+                });
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn from_stored(value: Value) -> Result<Self, DocumentError> {

@@ -10,6 +10,7 @@ use crate::policy::{
     Ask, Resolved, Security, Source, UNSET_ASK, UNSET_ASK_FALLBACK, UNSET_SECURITY, UnknownValue,
     WILDCARD_AGENT,
 };
+use crate::safe_bins::{SafeBinSettings, SafeBins};
 
 /// `tools.exec.mode`: one word for a pair of [`Security`] and [`Ask`] (exec and approvals §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ impl FromStr for Mode {
 }
 
 /// One `tools.exec` object of openclaw.json: what it says about the policy, and nothing else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecLayer {
     /// `security`.
     pub security: Option<Security>,
@@ -82,6 +83,11 @@ pub struct ExecLayer {
     pub ask: Option<Ask>,
     /// `mode`; where it is given, it decides both others.
     pub mode: Option<Mode>,
+    /// `strictInlineEval`: whether inline code always needs a human. What one layer demands no
+    /// other takes back.
+    pub strict_inline_eval: bool,
+    /// `safeBins` and its neighbours.
+    pub safe_bins: SafeBinSettings,
 }
 
 impl ExecLayer {
@@ -98,13 +104,23 @@ impl ExecLayer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecConfig {
     global: ExecLayer,
-    agents: BTreeMap<String, ExecLayer>,
+    safe_bins: SafeBins,
+    agents: BTreeMap<String, AgentLayer>,
+}
+
+/// What openclaw.json says about one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AgentLayer {
+    own: ExecLayer,
+    /// Together with the global ones.
+    safe_bins: SafeBins,
 }
 
 impl ExecConfig {
     /// A configuration with `tools.exec` alone.
     pub fn new(global: ExecLayer) -> Self {
         Self {
+            safe_bins: SafeBins::new(&[&global.safe_bins]),
             global,
             agents: BTreeMap::new(),
         }
@@ -114,8 +130,27 @@ impl ExecConfig {
     /// `id`. openclaw.json does not distinguish the case of agent ids, the approvals document does.
     #[must_use]
     pub fn with_agent(mut self, id: &str, layer: ExecLayer) -> Self {
+        let safe_bins = SafeBins::new(&[&self.global.safe_bins, &layer.safe_bins]);
+        let layer = AgentLayer {
+            own: layer,
+            safe_bins,
+        };
         self.agents.insert(config_key(id), layer);
         self
+    }
+
+    /// The filters that an agent may run without an entry. `agent` is the agent's key.
+    #[must_use]
+    pub fn safe_bins(&self, agent: &str) -> &SafeBins {
+        let own = self.agents.get(&config_key(agent));
+        own.map_or(&self.safe_bins, |layer| &layer.safe_bins)
+    }
+
+    /// Whether inline code of an agent always needs a human. `agent` is the agent's key.
+    #[must_use]
+    pub fn strict_inline_eval(&self, agent: &str) -> bool {
+        let own = self.agents.get(&config_key(agent));
+        self.global.strict_inline_eval || own.is_some_and(|layer| layer.own.strict_inline_eval)
     }
 
     pub(crate) fn security(&self, agent: &str) -> Option<Resolved<Security>> {
@@ -127,7 +162,10 @@ impl ExecConfig {
     }
 
     fn given<T>(&self, agent: &str, field: fn(&ExecLayer) -> Option<T>) -> Option<Resolved<T>> {
-        let own = self.agents.get(&config_key(agent)).and_then(field);
+        let own = self
+            .agents
+            .get(&config_key(agent))
+            .and_then(|layer| field(&layer.own));
         match own {
             Some(value) => Some(Resolved::new(value, Source::ConfigAgent)),
             None => field(&self.global).map(|value| Resolved::new(value, Source::Config)),
@@ -171,7 +209,7 @@ impl ExecConfig {
             return;
         }
         for (id, layer) in &self.agents {
-            if let Some(value) = given(layer) {
+            if let Some(value) = given(&layer.own) {
                 let agent = document.agents.entry(id.clone()).or_default();
                 field(&mut agent.fields).get_or_insert(value);
             }
@@ -200,6 +238,7 @@ mod tests {
             security,
             ask,
             mode: None,
+            ..ExecLayer::default()
         }
     }
 
@@ -268,9 +307,9 @@ mod tests {
             json!({"agents": {"ops": {"security": "full"}, "*": {"ask": "always"}}}),
             json!({"agents": {"main": {"allowlist": ["x"]}, "ops": {"ask": "off", "askFallback": "full"}}}),
         ];
-        for global in layers {
-            for own in layers {
-                let config = ExecConfig::new(global).with_agent("ops", own);
+        for global in &layers {
+            for own in &layers {
+                let config = ExecConfig::new(global.clone()).with_agent("ops", own.clone());
                 for file in &files {
                     let document = document(file);
                     let explicit = config.made_explicit(&document);

@@ -295,8 +295,6 @@ fn resolve_document<'a>(
         ),
         (Some(&document.defaults), Source::DocumentDefaults),
     ];
-    // Running as agent `*` must not list the wildcard's entries twice.
-    let own_entries = own.filter(|_| agent != WILDCARD_AGENT);
     DocumentPolicy {
         security: first(layers, |fields| fields.security).unwrap_or(security),
         ask: first(layers, |fields| fields.ask).unwrap_or(ask),
@@ -304,12 +302,22 @@ fn resolve_document<'a>(
             .unwrap_or(Resolved::new(UNSET_ASK_FALLBACK, Source::BuiltIn)),
         auto_allow_skills: first(layers, |fields| fields.auto_allow_skills)
             .unwrap_or(Resolved::new(false, Source::BuiltIn)),
-        allowlist: [wildcard, own_entries]
-            .into_iter()
-            .flatten()
-            .flat_map(|agent| agent.allowlist.iter().flatten())
-            .collect(),
+        allowlist: allowlist_entries(document, agent),
     }
+}
+
+/// The entries of the wildcard agent, then those of the agent itself.
+pub(crate) fn allowlist_entries<'a>(document: &'a Document, agent: &str) -> Vec<&'a Entry> {
+    // Running as agent `*` must not list the wildcard's entries twice.
+    let own = document
+        .agents
+        .get(agent)
+        .filter(|_| agent != WILDCARD_AGENT);
+    [document.agents.get(WILDCARD_AGENT), own]
+        .into_iter()
+        .flatten()
+        .flat_map(|agent| agent.allowlist.iter().flatten())
+        .collect()
 }
 
 fn first<T>(
@@ -344,6 +352,7 @@ mod tests {
             security,
             ask,
             mode: None,
+            ..ExecLayer::default()
         }
     }
 

@@ -225,6 +225,7 @@ impl Stored {
         self.check_base_hash(params, config)?;
         Ok(match Document::from_stored(normal.clone()) {
             Ok(mut document) => {
+                document.refuse_backtracking()?;
                 let current = &self.document.socket;
                 let socket = &mut document.socket;
                 socket.path = socket.path.take().or_else(|| current.path.clone());

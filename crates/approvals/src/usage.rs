@@ -1,65 +1,22 @@
 //! What runs leave in the approvals document: grants that an allow-always decision adds, and when
 //! an entry was last used (exec and approvals §11, allow-always).
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::allowlist::{self, Analysis, CWD_ARGV_PREFIX, Invocation};
+use crate::allowlist::{self, CWD_ARGV_PREFIX, Invocation, Target};
+use crate::analysis::{Analysis, Simple};
 use crate::command::trim;
+use crate::decision::Match;
 use crate::digest::sha256_hex16;
 use crate::document::{Document, Entry, Usage};
+use crate::inline_eval;
 use crate::policy::WILDCARD_AGENT;
+use crate::wrapper::is_multiplexer;
 
 /// What the pattern of an entry starts with that only tells an operator which command was granted.
 const MARKER_PREFIX: &str = "=node-command:";
-
-/// Executables whose arguments are programs: no entry is generated for them, because it would
-/// grant whatever the file they are given holds by then. Versions are cut off before the look-up
-/// (exec and approvals, strictInlineEval table).
-const INTERPRETERS: &[&str] = &[
-    "awk",
-    "bun",
-    "clj",
-    "clojure",
-    "deno",
-    "elixir",
-    "erl",
-    "expect",
-    "find",
-    "gawk",
-    "gdb",
-    "ghc",
-    "ghci",
-    "gmake",
-    "groovy",
-    "gsed",
-    "guile",
-    "iex",
-    "julia",
-    "lua",
-    "make",
-    "mawk",
-    "nawk",
-    "node",
-    "nodejs",
-    "osascript",
-    "perl",
-    "perl6",
-    "php",
-    "pypy",
-    "pypy3",
-    "python",
-    "python2",
-    "python3",
-    "r",
-    "raku",
-    "rscript",
-    "ruby",
-    "scala",
-    "scala-cli",
-    "sed",
-    "werl",
-    "xargs",
-];
 
 /// What identifies a rule in a document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,31 +53,84 @@ pub struct Coverage {
     pub patterns: Vec<RuleKey>,
 }
 
+/// How much of inline code is asked about, which decides whether interpreters may be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InlineCode {
+    /// Nothing is done about it, so that an interpreter's arguments may be anything.
+    Unchecked,
+    /// It is always asked about, so that what is remembered is a script.
+    Strict,
+}
+
 impl Coverage {
     /// The coverage of a command that runs in `cwd`: the request's directory, else that of this
     /// process. Empty where the approval can only hold once.
-    pub fn of(analysis: &Analysis, cwd: &str) -> Self {
-        let (complete, target) = match analysis {
-            Analysis::Program(program) => (true, Some(program)),
-            Analysis::Shell { script, .. } => (false, script.as_ref()),
-            Analysis::Unanalysable(_) => (false, None),
-        };
-        match target.and_then(|target| bound_rule(target, cwd)) {
-            Some(rule) => Self {
-                complete,
-                patterns: vec![rule],
-            },
-            None => Self::default(),
+    pub fn of(analysis: &Analysis, cwd: &str, inline_code: InlineCode) -> Self {
+        let remembered = |target: &Target| remembered(target, cwd, inline_code);
+        match analysis {
+            Analysis::Direct(target) => {
+                let rule = remembered(target);
+                Self {
+                    complete: rule.is_some() && is_whole(target),
+                    patterns: rule.into_iter().collect(),
+                }
+            }
+            Analysis::Payload(payload) => {
+                let commands = payload.simple_commands();
+                let is_fixed = |command: &&Simple| {
+                    !command.expands
+                        && !command.is_moved
+                        && !matches!(command.target, Target::Unanalysable(_))
+                };
+                if !commands.iter().all(is_fixed) {
+                    return Self::default();
+                }
+                let mut patterns: Vec<RuleKey> = Vec::new();
+                let mut complete = true;
+                for command in commands {
+                    let rule = remembered(&command.target);
+                    complete &=
+                        (rule.is_some() && is_whole(&command.target)) || command.is_safe_builtin;
+                    patterns.extend(rule.filter(|rule| !patterns.contains(rule)));
+                }
+                Self {
+                    complete: complete && !patterns.is_empty(),
+                    patterns,
+                }
+            }
         }
     }
 }
 
+/// Whether a rule for the target names everything that the command executes.
+fn is_whole(target: &Target) -> bool {
+    matches!(target, Target::Program(_) | Target::Package(_))
+}
+
+/// The rule that would satisfy a command the next time: that of its program, of a shell that of the
+/// script, never of the shell.
+fn remembered(target: &Target, cwd: &str, inline_code: InlineCode) -> Option<RuleKey> {
+    match target {
+        Target::Program(program) | Target::Package(program) => {
+            bound_rule(program, cwd, inline_code)
+        }
+        Target::Shell { shell, script } => {
+            shell.resolution.trusted_path()?;
+            bound_rule(script.as_ref()?, cwd, inline_code)
+        }
+        Target::Unanalysable(_) => None,
+    }
+}
+
 /// The rule that names this executable with these arguments in this directory, and nothing else.
-fn bound_rule(target: &Invocation, cwd: &str) -> Option<RuleKey> {
+fn bound_rule(target: &Invocation, cwd: &str, inline_code: InlineCode) -> Option<RuleKey> {
     let pattern = target.resolution.trusted_path()?.to_str()?;
-    let name = pattern.rsplit('/').next().unwrap_or(pattern);
+    let may_run_code = match inline_code {
+        InlineCode::Unchecked => inline_eval::is_interpreter(pattern),
+        InlineCode::Strict => is_multiplexer(pattern) || inline_eval::find(&target.argv).is_some(),
+    };
     // A path that holds a wildcard, or ends in white space, would name other files.
-    if is_interpreter(name) || pattern.contains(['*', '?']) || trim(pattern) != pattern {
+    if may_run_code || pattern.contains(['*', '?']) || trim(pattern) != pattern {
         return None;
     }
     Some(RuleKey {
@@ -129,29 +139,13 @@ fn bound_rule(target: &Invocation, cwd: &str) -> Option<RuleKey> {
     })
 }
 
-fn is_interpreter(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let name = name.strip_suffix(".exe").unwrap_or(&name);
-    let is_listed = |name: &str| INTERPRETERS.contains(&name);
-    is_listed(name) || without_version(name).is_some_and(is_listed)
-}
-
-/// `python3.11` and `node-20` without what names the version. One letter is no name.
-fn without_version(name: &str) -> Option<&str> {
-    let bare = name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.');
-    let bare = bare.strip_suffix('-').unwrap_or(bare);
-    Some(bare).filter(|bare| bare.len() > 1 && bare.len() < name.len())
-}
-
 /// One use of the rules that a run matched.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordedUse<'a> {
-    /// The rules.
-    pub rules: &'a [RuleKey],
+    /// The rules, each with the executable that it named.
+    pub matches: &'a [&'a Match],
     /// The text of the command.
     pub command_text: &'a str,
-    /// The executable, its symlinks resolved, if it was found.
-    pub resolved_path: Option<&'a str>,
     /// When, in unix milliseconds.
     pub at_ms: u64,
 }
@@ -222,17 +216,20 @@ impl Document {
             .agents
             .iter_mut()
             .filter(|(id, _)| *id == WILDCARD_AGENT || *id == agent)
-            .flat_map(|(_, agent)| agent.allowlist.iter_mut().flatten())
-            .filter(|entry| used.rules.iter().any(|rule| rule.names(entry)));
+            .flat_map(|(_, agent)| agent.allowlist.iter_mut().flatten());
         let mut changed = false;
         for entry in entries {
+            let Some(matched) = used.matches.iter().find(|matched| matched.key.names(entry)) else {
+                continue;
+            };
             changed = true;
+            let resolved_path = matched.resolved_path.as_deref().and_then(Path::to_str);
             // The arguments that a hash stands for are not to be readable beside it.
             let is_hashed = allowlist::is_hashed(entry.arg_pattern.as_deref());
             entry.usage = Usage {
                 at: Some(used.at_ms.into()),
                 command: (!is_hashed).then(|| used.command_text.to_owned()),
-                resolved_path: used.resolved_path.map(str::to_owned),
+                resolved_path: resolved_path.map(str::to_owned),
             };
         }
         changed
@@ -249,8 +246,10 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{Coverage, RecordedUse, RuleKey};
-    use crate::allowlist::{Analysis, Invocation, Resolution, Unanalysable, cwd_argv_binding};
+    use super::{Coverage, InlineCode, RecordedUse, RuleKey};
+    use crate::allowlist::{Invocation, Resolution, Target, Unanalysable, cwd_argv_binding};
+    use crate::analysis::Analysis;
+    use crate::decision::Match;
     use crate::document::Document;
 
     fn program(argv: &[&str], real: Option<&str>) -> Invocation {
@@ -261,6 +260,14 @@ mod tests {
                 resolved_path: real.map(PathBuf::from),
                 real_path: real.map(PathBuf::from),
             },
+        }
+    }
+
+    fn matched(key: RuleKey, path: Option<&str>) -> Match {
+        Match {
+            index: 0,
+            key,
+            resolved_path: path.map(PathBuf::from),
         }
     }
 
@@ -276,9 +283,13 @@ mod tests {
         }
     }
 
+    fn coverage_of(target: Target, cwd: &str) -> Coverage {
+        Coverage::of(&Analysis::Direct(target), cwd, InlineCode::Unchecked)
+    }
+
     fn echo_coverage() -> Coverage {
         let echo = program(&["echo", "a"], Some("/usr/bin/echo"));
-        Coverage::of(&Analysis::Program(echo), "/tmp/x")
+        coverage_of(Target::Program(echo), "/tmp/x")
     }
 
     fn binding() -> String {
@@ -291,18 +302,18 @@ mod tests {
             json!(echo_coverage()),
             json!({"complete": true, "patterns": [{"pattern": "/usr/bin/echo", "argPattern": binding()}]})
         );
-        let script = Analysis::Shell {
+        let script = Target::Shell {
             shell: program(&["sh", "run.sh", "x"], Some("/usr/bin/dash")),
             script: Some(program(&["/tmp/x/run.sh", "x"], Some("/tmp/x/run.sh"))),
         };
-        let coverage = Coverage::of(&script, "/tmp/x");
+        let coverage = coverage_of(script, "/tmp/x");
         assert!(!coverage.complete);
         assert_eq!(coverage.patterns[0].pattern, "/tmp/x/run.sh");
     }
 
     #[test]
     fn nothing_is_granted_that_would_reach_further_than_what_was_shown() {
-        let of = |argv: &[&str], real| Coverage::of(&Analysis::Program(program(argv, real)), "/");
+        let of = |argv: &[&str], real| coverage_of(Target::Program(program(argv, real)), "/");
         for real in [
             "/usr/bin/python3.11",
             "/usr/bin/python",
@@ -329,14 +340,14 @@ mod tests {
             assert_eq!(of(&["x"], Some(real)).patterns.len(), 1, "{real}");
         }
         assert_eq!(of(&["x"], None), Coverage::default());
-        for analysis in [
-            Analysis::Unanalysable(Unanalysable::ShellPayload),
-            Analysis::Shell {
+        for target in [
+            Target::Unanalysable(Unanalysable::ShellPayload),
+            Target::Shell {
                 shell: program(&["sh"], Some("/usr/bin/dash")),
                 script: None,
             },
         ] {
-            assert_eq!(Coverage::of(&analysis, "/"), Coverage::default());
+            assert_eq!(coverage_of(target, "/"), Coverage::default());
         }
     }
 
@@ -418,10 +429,10 @@ mod tests {
             pattern: "echo".to_owned(),
             arg_pattern: None,
         };
+        let matched = matched(rule, Some("/usr/bin/echo"));
         let used = RecordedUse {
-            rules: &[rule],
+            matches: &[&matched],
             command_text: "echo m",
-            resolved_path: Some("/usr/bin/echo"),
             at_ms: 9,
         };
         assert!(document.record_use("main", &used));
@@ -433,18 +444,23 @@ mod tests {
             json!({"*": {"allowlist": noted}, "main": {"allowlist": noted}, "ops": {"allowlist": rules}})
         );
         assert_eq!(document.revision(), revision);
-        assert!(!document.record_use("main", &RecordedUse { rules: &[], ..used }));
+        assert!(!document.record_use(
+            "main",
+            &RecordedUse {
+                matches: &[],
+                ..used
+            }
+        ));
     }
 
     #[test]
     fn the_command_is_not_written_beside_the_hash_that_hides_it() {
         let mut document = document(&json!({"agents": {"main": {"allowlist": [
             {"id": "1", "pattern": "/usr/bin/echo", "argPattern": binding(), "source": "allow-always", "lastUsedCommand": "old"}]}}}));
-        let rules = echo_coverage().patterns;
+        let matched = matched(echo_coverage().patterns.remove(0), None);
         let used = RecordedUse {
-            rules: &rules,
+            matches: &[&matched],
             command_text: "echo a",
-            resolved_path: None,
             at_ms: 9,
         };
         assert!(document.record_use("main", &used));

@@ -26,6 +26,11 @@ const MULTIPLEXERS: [&str; 2] = ["busybox", "toybox"];
 /// by POSIX or Windows rules whichever is shorter, without one Windows suffix (exec and approvals §3.2).
 #[must_use]
 pub fn executable_name(token: &str) -> String {
+    // Nearly every word is such a name already, and each is asked for several times.
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if token.bytes().all(is_plain) {
+        return token.to_owned();
+    }
     let posix = base_name(token, &['/']);
     let windows = base_name(without_drive(token), &['/', '\\']);
     let shorter = if windows.len() < posix.len() {
@@ -137,6 +142,15 @@ impl<'a> InnerArgv<'a> {
         match dispatch::unwrap(self.words()) {
             Dispatch::Around { inner, .. } => Some(self.enter(&inner)),
             Dispatch::Absent | Dispatch::Opaque { .. } => None,
+        }
+    }
+
+    /// The command behind `command`, `builtin` or `exec`.
+    #[must_use]
+    pub fn behind_carrier(&self) -> Option<Self> {
+        match carrier(self.words()) {
+            Seen::Around(start) => Some(self.enter(&Inner::At(start))),
+            Seen::Absent | Seen::Opaque => None,
         }
     }
 

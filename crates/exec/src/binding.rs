@@ -2,6 +2,7 @@
 //! could change under it (exec and approvals §7, §10).
 
 mod cwd;
+mod held;
 mod mutability;
 mod operand;
 mod runtime;
@@ -13,7 +14,8 @@ use approvals::wrapper::TrustPlan;
 
 pub use self::cwd::CwdSnapshot;
 pub(crate) use self::cwd::resolve_unchecked;
-pub(crate) use self::operand::{bind_operand, is_unchanged, operand_index};
+pub(crate) use self::held::{Handover, HeldFile, descriptor_path};
+pub(crate) use self::operand::{bind_operand, operand_index};
 
 use crate::host::Host;
 
@@ -42,9 +44,6 @@ pub enum BindingRefusal {
     /// The executable is not found.
     #[error("SYSTEM_RUN_DENIED: approval requires a stable executable path")]
     NoExecutable,
-    /// A wrapper around the command is not found.
-    #[error("SYSTEM_RUN_DENIED: approval requires a resolved executable")]
-    NoWrapper,
     /// `env -C` moves the command elsewhere.
     #[error("SYSTEM_RUN_DENIED: approval cannot safely bind dispatch cwd options")]
     DispatchCwd,

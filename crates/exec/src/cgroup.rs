@@ -439,6 +439,7 @@ mod tests {
             cwd: None,
             environment: BaseEnvironment::new(std::env::vars_os()).with(Overrides::default()),
             timeout: None,
+            held: Vec::new(),
         };
         let containment = Containment {
             limits,

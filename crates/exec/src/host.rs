@@ -6,18 +6,15 @@ pub(crate) mod scene;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use approvals::allowlist::{Analysis, Invocation, Resolution, Unanalysable};
+use approvals::allowlist::Resolution;
+use approvals::analysis::{Analysis, Directory, Programs};
 use approvals::command::CommandLine;
 use approvals::lexical;
-use approvals::wrapper::runner::{self, Runner};
-use approvals::wrapper::shell::{self, Shell};
-use approvals::wrapper::{InnerArgv, TrustPlan};
+use approvals::skills::SkillBins;
+use approvals::wrapper::TrustPlan;
 
 use crate::environment::BaseEnvironment;
 use crate::search;
-
-/// How many package runners may stand inside one another (exec and approvals §8.1).
-const MAX_RUNNERS: usize = 6;
 
 /// This machine as commands see it: where programs are searched and where relative paths count from.
 #[derive(Clone, Copy, Debug)]
@@ -76,91 +73,17 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn analyse(&self, command: &CommandLine, cwd: Option<&str>) -> Analysis {
         let cwd = cwd.map(|cwd| Self::absolute(self.cwd, cwd));
-        let mut argv = InnerArgv::whole(command.argv());
-        for _ in 0..=MAX_RUNNERS {
-            let plan = TrustPlan::of(argv.words());
-            if plan.blocked.is_some() {
-                return Analysis::Unanalysable(Unanalysable::BlockedWrapper);
-            }
-            match runner::unwrap(plan.execution_argv(argv.words())) {
-                Runner::Absent | Runner::Other => {
-                    // A payload that the sender vouched for shows only in the command itself.
-                    let payload = command.payload().is_some();
-                    return self.analyse_innermost(argv.words(), &plan, payload, cwd.as_deref());
-                }
-                Runner::Opaque
-                | Runner::Around {
-                    in_context: true, ..
-                } => break,
-                Runner::Around { .. } => {
-                    let Some(next) = argv.suffix(plan.execution_index).behind_runner() else {
-                        break;
-                    };
-                    argv = next;
-                }
-            }
-        }
-        Analysis::Unanalysable(Unanalysable::PackageRunner)
+        Analysis::of(command, &ProgramsIn { host: self, cwd })
     }
 
-    fn analyse_innermost(
-        &self,
-        words: &[String],
-        plan: &TrustPlan,
-        has_payload: bool,
-        cwd: Option<&Path>,
-    ) -> Analysis {
-        let inner = plan.execution_argv(words);
-        let target = plan.policy_argv(words);
-        let shell = inner.first().and_then(|token| Shell::named(token));
-        let given = shell.map(|shell| shell::classify(shell, inner, None));
-        let hidden = match given {
-            Some(shell::Invocation::Payload(_)) => true,
-            // The multiplexer is judged, and what its shell is told is not part of that.
-            Some(shell::Invocation::Opaque) => inner.len() != target.len(),
-            Some(shell::Invocation::Script) | None => false,
-        };
-        if has_payload || hidden {
-            return Analysis::Unanalysable(Unanalysable::ShellPayload);
-        }
-        let token = target.first().map_or("", String::as_str);
-        let invocation = Invocation {
-            argv: target.to_vec(),
-            resolution: self.resolve(token, cwd),
-        };
-        match shell {
-            Some(shell) if inner.len() == target.len() => {
-                let script = shell::sole_script_position(shell, target)
-                    .and_then(|position| target.get(position..))
-                    .map(|words| self.script(words, cwd));
-                Analysis::Shell {
-                    shell: invocation,
-                    script,
-                }
-            }
-            Some(_) | None => Analysis::Program(invocation),
-        }
-    }
-
-    /// A script with its arguments, as if it were run by itself.
-    fn script(&self, words: &[String], cwd: Option<&Path>) -> Invocation {
-        let token = words.first().map_or("", String::as_str);
-        let named = search::expand_home(Path::new(token), self.environment.home());
-        let path = Self::absolute(cwd.unwrap_or(self.cwd), &named);
-        let mut argv = words.to_vec();
-        if let Some(first) = argv.first_mut() {
-            *first = path.to_string_lossy().into_owned();
-        }
-        let real_path = path.canonicalize().ok();
-        let raw_token = token.to_owned();
-        Invocation {
-            argv,
-            resolution: Resolution {
-                raw_token,
-                resolved_path: Some(path),
-                real_path,
-            },
-        }
+    /// The gateway's skill executables, as this machine has them (exec and approvals §8.2).
+    #[must_use]
+    pub fn resolve_skills(&self, names: &[String]) -> SkillBins {
+        SkillBins::new(
+            names
+                .iter()
+                .map(|name| (name.clone(), self.resolve(name, None))),
+        )
     }
 
     /// Whether a wrapper around the command is itself not to be found, so that it cannot be what
@@ -178,8 +101,57 @@ impl<'a> Host<'a> {
     }
 }
 
+/// The programs of a host for a command that starts in a directory, if that is known.
+struct ProgramsIn<'a> {
+    host: &'a Host<'a>,
+    cwd: Option<PathBuf>,
+}
+
+impl ProgramsIn<'_> {
+    /// Whether which file a word means depends on the directory.
+    fn depends_on_directory(&self, token: &str) -> bool {
+        if token.contains(['/', '\\']) {
+            !token.starts_with(['/', '~'])
+        } else {
+            search::has_relative_folder(self.host.environment.search_path())
+        }
+    }
+}
+
+impl Programs for ProgramsIn<'_> {
+    fn resolve(&self, token: &str, directory: Directory) -> Resolution {
+        match directory {
+            Directory::Unknown if self.depends_on_directory(token) => unresolved(token),
+            Directory::Unknown | Directory::Start => self.host.resolve(token, self.cwd.as_deref()),
+        }
+    }
+
+    fn resolve_script(&self, token: &str, directory: Directory) -> Resolution {
+        let is_relative = !token.starts_with(['/', '~']);
+        if directory == Directory::Unknown && is_relative {
+            return unresolved(token);
+        }
+        let named = search::expand_home(Path::new(token), self.host.environment.home());
+        let path = Host::absolute(self.cwd.as_deref().unwrap_or(self.host.cwd), &named);
+        Resolution {
+            raw_token: token.to_owned(),
+            real_path: path.canonicalize().ok(),
+            resolved_path: Some(path),
+        }
+    }
+}
+
+fn unresolved(token: &str) -> Resolution {
+    Resolution {
+        raw_token: token.to_owned(),
+        ..Resolution::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use approvals::allowlist::{Invocation, Target, Unanalysable};
+
     use super::scene::{Scene, command};
     use super::*;
 
@@ -213,17 +185,29 @@ mod tests {
                 invocation.argv.join(" ")
             )
         };
-        match scene.host().analyse(&command(line), Some(".")) {
-            Analysis::Program(program) => shown(&program),
-            Analysis::Shell {
-                shell,
-                script: None,
-            } => format!("shell {}", shown(&shell)),
-            Analysis::Shell {
+        let target = |target: &Target| match target {
+            Target::Program(program) => shown(program),
+            Target::Package(program) => format!("package {}", shown(program)),
+            Target::Shell {
                 script: Some(script),
                 ..
-            } => format!("script {}", shown(&script)),
-            Analysis::Unanalysable(why) => format!("{why:?}"),
+            } => format!("script {}", shown(script)),
+            Target::Shell {
+                shell,
+                script: None,
+            } => format!("shell {}", shown(shell)),
+            Target::Unanalysable(why) => format!("{why:?}"),
+        };
+        match scene.host().analyse(&command(line), Some(".")) {
+            Analysis::Direct(judged) => target(&judged),
+            Analysis::Payload(payload) => {
+                let commands = payload.simple_commands();
+                let commands: Vec<String> = commands
+                    .iter()
+                    .map(|command| target(&command.target))
+                    .collect();
+                format!("payload {}", commands.join("; "))
+            }
         }
     }
 
@@ -241,8 +225,14 @@ mod tests {
             ("echo a", format!("{echo} [echo a]")),
             ("env nice -n5 echo a", format!("{echo} [echo a]")),
             ("nosuchprogram a", " [nosuchprogram a]".to_owned()),
-            ("nice npx -y tool a", format!("{} [tool a]", at("bin/tool"))),
-            ("npx npx npx tool", format!("{} [tool]", at("bin/tool"))),
+            (
+                "nice npx -y tool a",
+                format!("package {} [tool a]", at("bin/tool")),
+            ),
+            (
+                "npx npx npx tool",
+                format!("package {} [tool]", at("bin/tool")),
+            ),
             (
                 "npx npx npx npx npx npx npx npx tool",
                 "PackageRunner".to_owned(),
@@ -252,7 +242,9 @@ mod tests {
             ("npx sudo tool", "BlockedWrapper".to_owned()),
             ("env A=1 echo a", "BlockedWrapper".to_owned()),
             ("npx sh -c ls", "ShellPayload".to_owned()),
-            ("env sh -c ls", "ShellPayload".to_owned()),
+            ("env sh -c ls", format!("payload {} [ls]", scene.real("ls"))),
+            ("bash -kc ls", "ShellPayload".to_owned()),
+            ("busybox sh -c ls", "ShellPayload".to_owned()),
             ("sh", format!("shell {shell} [sh]")),
             ("sh -lc ls", format!("shell {shell} [sh -lc ls]")),
             ("sh -x ./x.sh a", format!("script {0} [{0} a]", at("x.sh"))),
@@ -267,8 +259,69 @@ mod tests {
             assert_eq!(judged(&scene, line), expected, "{line}");
         }
         let vouched = CommandLine::new(scene::words("sh -lc ls"), Some("ls")).unwrap();
-        let payload = Analysis::Unanalysable(Unanalysable::ShellPayload);
-        assert_eq!(scene.host().analyse(&vouched, None), payload);
+        let payload = scene.host().analyse(&vouched, None);
+        assert!(matches!(payload, Analysis::Payload(_)), "{payload:?}");
+    }
+
+    #[test]
+    fn a_file_that_only_bears_the_name_of_a_shell_or_wrapper_hides_the_command() {
+        let scene = Scene::new();
+        for name in ["nice", "env", "sh", "npx"] {
+            scene.program(name);
+        }
+        scene
+            .program("bin/npx")
+            .program("bin/tool")
+            .write("x.sh", "");
+        std::os::unix::fs::symlink("/usr/bin/python3", scene.path("timeout")).unwrap();
+        for (line, expected) in [
+            ("./nice echo a", "ForeignWrapper"),
+            ("./env echo a", "ForeignWrapper"),
+            ("./npx tool", "ForeignWrapper"),
+            ("nice ./env echo a", "ForeignWrapper"),
+        ] {
+            assert_eq!(judged(&scene, line), expected, "{line}");
+        }
+        for argv in [["./sh", "-c", "echo a"], ["/bin/sh", "-c", "./nice echo a"]] {
+            let argv = argv.map(str::to_owned).to_vec();
+            let command = CommandLine::new(argv, None).unwrap();
+            let analysis = scene.host().analyse(&command, Some("."));
+            let target = match &analysis {
+                Analysis::Direct(target) => target,
+                Analysis::Payload(payload) => &payload.simple_commands()[0].target,
+            };
+            let foreign = Target::Unanalysable(Unanalysable::ForeignWrapper);
+            assert_eq!(*target, foreign, "{command:?}");
+        }
+        let shell = judged(&scene, "./sh ./x.sh");
+        assert!(
+            shell.starts_with("shell "),
+            "a foreign shell's script is not what runs: {shell}"
+        );
+        assert_eq!(
+            judged(&scene, "/bin/sh ./x.sh"),
+            format!("script {0} [{0}]", scene.path("x.sh"))
+        );
+        if Path::new("/usr/bin/python3").exists() {
+            assert_eq!(judged(&scene, "./timeout 5 echo a"), "ForeignWrapper");
+        }
+    }
+
+    #[test]
+    fn relative_paths_mean_nothing_once_the_directory_may_have_changed() {
+        let scene = Scene::new();
+        scene.program("tool");
+        for payload in ["./tool", "cd / && ./tool"] {
+            let argv = ["sh", "-c", payload].map(str::to_owned).to_vec();
+            let command = CommandLine::new(argv, None).unwrap();
+            let Analysis::Payload(analysed) = scene.host().analyse(&command, Some(".")) else {
+                panic!("{payload}");
+            };
+            let commands = analysed.simple_commands();
+            let last = commands.last().unwrap();
+            let found = last.target.resolution().unwrap().resolved_path.is_some();
+            assert_eq!(found, commands.len() == 1, "{payload}");
+        }
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! `system.run.prepare`: turns a command into a plan that an approval can be bound to
 //! (exec and approvals §10).
 
-mod coverage;
-
 use approvals::command::{CommandLine, ShellUse, command_text};
 use approvals::plan::{DirectoryIdentity, FileOperand, PolicySnapshot, SystemRunPlan};
 use approvals::policy::{Ask, Security};
+use approvals::usage::{Coverage, InlineCode};
 use serde::Serialize;
 
-use self::coverage::{Coverage, coverage};
 use crate::binding::{
     BindingRefusal, CwdSnapshot, bind_operand, pin_executable, resolve_unchecked,
 };
@@ -76,7 +74,8 @@ pub fn prepare(
         .filter(|preview| *preview != command_text);
     let path = cwd.path().to_str().ok_or(BindingRefusal::CwdMissing)?;
     let allow_always_coverage = if bound {
-        coverage(&argv, &request.command, host, path)
+        let is_strict = policy.strict_inline_eval || request.strict_inline_eval;
+        coverage(&argv, &request.command, host, path, is_strict)
     } else {
         Coverage::default()
     };
@@ -98,6 +97,29 @@ pub fn prepare(
         allow_always_coverage,
         cwd: cwd.identity(),
     })
+}
+
+/// What an "allow always" would remember of `command`, pinned as `argv`, in the canonical directory
+/// `cwd`.
+fn coverage(
+    argv: &[String],
+    command: &CommandLine,
+    host: &Host<'_>,
+    cwd: &str,
+    is_strict: bool,
+) -> Coverage {
+    let pinned = CommandLine::new(argv.to_vec(), None);
+    let pinned = match (&pinned, command.payload()) {
+        // A payload that the sender vouched for shows only in the command itself.
+        (_, Some(_)) | (Err(_), None) => command,
+        (Ok(pinned), None) => pinned,
+    };
+    let inline_code = if is_strict {
+        InlineCode::Strict
+    } else {
+        InlineCode::Unchecked
+    };
+    Coverage::of(&host.analyse(pinned, Some(cwd)), cwd, inline_code)
 }
 
 /// A plan that nobody will ever be asked about is not bound to anything.
@@ -234,9 +256,22 @@ mod tests {
         );
         let unvouched = json!({"command": ["/bin/sh", "-lc", "echo a"]});
         assert_eq!(answer(&scene, &unvouched).unwrap_err(), SHAPE);
-        let unlisted = answer(&scene, &json!({"command": ["/bin/sh", "-c", "echo a"]})).unwrap();
-        let nothing = json!({"complete": false, "patterns": []});
-        assert_eq!(unlisted["allowAlwaysCoverage"], nothing);
+        for (payload, complete, patterns) in [
+            ("echo a", true, 1),
+            ("echo a\necho a\ncat b", true, 2),
+            ("echo *", false, 0),
+            ("FOO=1 echo a", false, 0),
+            ("echo $HOME", false, 0),
+        ] {
+            let request = json!({"command": ["/bin/sh", "-c", payload]});
+            let coverage = answer(&scene, &request).unwrap()["allowAlwaysCoverage"].take();
+            assert_eq!(coverage["complete"], complete, "{payload}");
+            assert_eq!(
+                coverage["patterns"].as_array().unwrap().len(),
+                patterns,
+                "{payload}"
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod capture;
 mod failure;
+mod held;
 mod limits;
 mod output;
 mod payload;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 pub use self::failure::SpawnFailure;
+pub use self::held::HeldDescriptor;
 pub use self::limits::Limits;
 pub use self::payload::RunPayload;
 
@@ -73,6 +75,8 @@ pub struct RunSpec {
     pub environment: CommandEnvironment,
     /// How long the command may run, counted from its start.
     pub timeout: Option<Duration>,
+    /// What the words or the folder refer to by descriptor.
+    pub held: Vec<HeldDescriptor>,
 }
 
 /// What every run of this node is kept within.
@@ -162,6 +166,7 @@ pub fn spawn(spec: &RunSpec, containment: &Containment) -> Result<Running, Spawn
         start_time,
         output,
         deadline,
+        held: spec.held.clone(),
     })
 }
 
@@ -214,6 +219,7 @@ pub struct Running {
     start_time: Option<u64>,
     output: Output,
     deadline: Option<Instant>,
+    held: Vec<HeldDescriptor>,
 }
 
 /// What happens first to a running command.
@@ -250,6 +256,7 @@ impl Running {
             start_time: _,
             mut output,
             deadline,
+            held: _held,
         } = self;
         let mut cancel = pin!(requested(cancel));
 

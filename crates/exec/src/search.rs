@@ -123,6 +123,11 @@ fn folders(search_path: &OsStr) -> impl Iterator<Item = &Path> {
         .map(|folder| Path::new(OsStr::from_bytes(folder)))
 }
 
+/// Whether an entry of a search path counts from the directory that a command runs in.
+pub(crate) fn has_relative_folder(search_path: &OsStr) -> bool {
+    folders(search_path).any(|folder| !folder.is_absolute())
+}
+
 /// A relative `path` counts from `cwd`.
 fn below(cwd: Option<&Path>, path: &Path) -> PathBuf {
     cwd.map_or_else(|| path.to_owned(), |cwd| cwd.join(path))

@@ -2,23 +2,26 @@
 //! §11; D7).
 //!
 //! The order of a run is: the policy snapshot of a delayed approval
-//! ([`PolicySnapshot::still_holds_under`]), the wrappers ([`Host::has_unresolved_wrapper`]), the
-//! decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
-//! and [`Verified::recheck`] as the last thing before the process is started.
+//! ([`PolicySnapshot::still_holds_under`]), the decision, [`verify`], the plan's record ([`PlanRecord::admit`], D13), what the approval commits,
+//! and [`Verified::start`] as the last thing before the process is started.
 //!
 //! [`PolicySnapshot::still_holds_under`]: approvals::plan::PolicySnapshot::still_holds_under
 //! [`PlanRecord::admit`]: approvals::plan::PlanRecord::admit
 
 use std::path::{Path, PathBuf};
 
+use approvals::analysis::{Analysis, NotPinned, Payload};
 use approvals::command::CommandLine;
-use approvals::decision::{Basis, DenialReason};
-use approvals::plan::{DirectoryIdentity, FileOperand, PlanRefusal, SystemRunPlan};
+use approvals::decision::{Allowed, Basis, DenialReason};
+use approvals::plan::{DirectoryIdentity, PlanRefusal, SystemRunPlan};
 use approvals::policy::{Approval, Security};
 use approvals::wrapper::TrustPlan;
 
-use crate::binding::{BindingRefusal, CwdSnapshot, is_unchanged, operand_index, pin_executable};
+use crate::binding::{
+    BindingRefusal, CwdSnapshot, Handover, HeldFile, descriptor_path, operand_index, pin_executable,
+};
 use crate::host::Host;
+use crate::run::HeldDescriptor;
 
 /// A run that the policy allows.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,9 @@ pub struct AllowedRun<'a> {
     /// How much may run under the policy that applies.
     pub security: Security,
     /// Why the run is allowed.
-    pub basis: Basis,
+    pub allowed: &'a Allowed,
+    /// What it would execute.
+    pub analysis: &'a Analysis,
 }
 
 /// A run that is tied to this machine as it is now.
@@ -43,7 +48,20 @@ pub struct Verified {
     /// What is executed.
     pub argv: Vec<String>,
     cwd: VerifiedCwd,
-    operand: Option<BoundOperand>,
+    operand: Option<HeldOperand>,
+}
+
+/// What is started, and what it needs to be kept open.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// What is executed.
+    pub argv: Vec<String>,
+    /// The file to execute, where it is not looked up by the first word.
+    pub program: Option<PathBuf>,
+    /// Where the command is started; the node's own working directory if `None`.
+    pub cwd: Option<PathBuf>,
+    /// What `argv`, `program` and `cwd` refer to.
+    pub held: Vec<HeldDescriptor>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,11 +71,10 @@ enum VerifiedCwd {
     Checked(CwdSnapshot),
 }
 
-/// A plan's file binding with the argv and directory that it is read in.
+/// A plan's file with the directory that its name is read in.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct BoundOperand {
-    operand: FileOperand,
-    argv: Vec<String>,
+struct HeldOperand {
+    file: HeldFile,
     cwd: PathBuf,
 }
 
@@ -109,16 +126,15 @@ pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyE
     } else {
         run.command.argv().to_vec()
     };
-    let planned = match run.basis {
-        Basis::Allowlist if run.command.payload().is_none() => {
-            Some(pin_allowed(&argv, host, &folder)?)
-        }
-        Basis::Allowlist | Basis::Approval | Basis::ExactCommand | Basis::FullSecurity => None,
+    let planned = match (run.allowed.basis, run.analysis) {
+        (Basis::Allowlist, Analysis::Direct(_)) => Some(pin_allowed(&argv, host, &folder)?),
+        (Basis::Allowlist, Analysis::Payload(payload)) => pin_payload(run, payload)?,
+        (Basis::Approval | Basis::ExactCommand | Basis::FullSecurity, _) => None,
     };
     let operand = run.plan.and_then(|plan| plan.mutable_file_operand.as_ref());
-    if operand.is_some_and(|operand| !is_unchanged(operand, &argv, &folder)) {
-        return Err(BindingRefusal::OperandChanged.into());
-    }
+    let file = operand
+        .map(|operand| HeldFile::open(operand, &argv, &folder))
+        .transpose()?;
     if is_bound && run.plan.is_some() {
         let found = operand_index(&argv, run.command, host, &folder)?;
         match (found, operand) {
@@ -130,11 +146,7 @@ pub fn verify(run: &AllowedRun<'_>, host: &Host<'_>) -> Result<Verified, VerifyE
             (Some(_), Some(_)) => {}
         }
     }
-    let operand = operand.map(|operand| BoundOperand {
-        operand: operand.clone(),
-        argv: argv.clone(),
-        cwd: folder,
-    });
+    let operand = file.map(|file| HeldOperand { file, cwd: folder });
     Ok(Verified {
         argv: planned.unwrap_or(argv),
         cwd: match checked {
@@ -163,6 +175,24 @@ fn pin_allowed(argv: &[String], host: &Host<'_>, cwd: &Path) -> Result<Vec<Strin
     Ok(argv)
 }
 
+/// The argv with the safe bins of its shell payload pinned; `None` if nothing needs to be.
+fn pin_payload(
+    run: &AllowedRun<'_>,
+    payload: &Payload,
+) -> Result<Option<Vec<String>>, VerifyError> {
+    if payload.is_foreign {
+        return Err(VerifyError::ExecutionPlan);
+    }
+    let pinned = payload
+        .with_safe_bins_pinned(&run.allowed.satisfied)
+        .map_err(|NotPinned| VerifyError::ExecutionPlan)?;
+    let Some(pinned) = pinned else {
+        return Ok(None);
+    };
+    let argv = run.command.with_payload(&pinned);
+    argv.map(Some).ok_or(VerifyError::ExecutionPlan)
+}
+
 impl Verified {
     /// Where the command is started; the node's own working directory if `None`.
     #[must_use]
@@ -182,285 +212,46 @@ impl Verified {
         }
     }
 
-    /// Whether the directory and the bound file are still what [`verify`] found. Looks at the disk as
-    /// that does.
+    /// How the command is started: in the directory and with the file that [`verify`] found, by their
+    /// descriptors where the system can do that. May look at the disk; the last thing before the
+    /// start.
     ///
     /// # Errors
     /// [`BindingRefusal::CwdChanged`] and [`BindingRefusal::OperandChanged`].
-    pub fn recheck(&self) -> Result<(), VerifyError> {
-        if let VerifiedCwd::Checked(snapshot) = &self.cwd {
-            snapshot.recheck()?;
-        }
-        match &self.operand {
-            Some(bound) if !is_unchanged(&bound.operand, &bound.argv, &bound.cwd) => {
-                Err(BindingRefusal::OperandChanged.into())
+    pub fn start(&self) -> Result<Start, VerifyError> {
+        let mut held = Vec::new();
+        let cwd = match &self.cwd {
+            VerifiedCwd::Unchecked(cwd) => cwd.clone(),
+            VerifiedCwd::Checked(snapshot) => {
+                let directory = snapshot.hold()?;
+                let path = descriptor_path(&directory);
+                held.push(directory);
+                Some(path.unwrap_or_else(|| snapshot.path().to_owned()))
             }
-            Some(_) | None => Ok(()),
-        }
+        };
+        let Some(operand) = &self.operand else {
+            let argv = self.argv.clone();
+            return Ok(Start {
+                argv,
+                program: None,
+                cwd,
+                held,
+            });
+        };
+        let Handover {
+            argv,
+            program,
+            held: file,
+        } = operand.file.hand_over(&self.argv, &operand.cwd)?;
+        held.extend(file);
+        Ok(Start {
+            argv,
+            program,
+            cwd,
+            held,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use approvals::plan::{PlanRecord, PolicySnapshot};
-    use approvals::policy::{Ask, Grant};
-
-    use super::*;
-    use crate::host::scene::{Scene, command};
-    use crate::prepare::{PreparePolicy, Prepared, prepare};
-    use crate::request::PrepareRequest;
-
-    const APPROVED: Approval = Approval::Explicit(Grant::Once);
-
-    fn prepared(scene: &Scene, argv: &[&str], cwd: &str) -> Prepared {
-        let params = serde_json::json!({"command": argv, "cwd": scene.path(cwd)}).to_string();
-        let request = PrepareRequest::parse(Some(&params)).unwrap();
-        let (security, ask) = (Security::Allowlist, Ask::OnMiss);
-        let snapshot = PolicySnapshot::new(security, ask, Security::Deny, false, Vec::new());
-        let policy = PreparePolicy {
-            security,
-            ask,
-            strict_inline_eval: false,
-            snapshot,
-        };
-        prepare(&request, &policy, &scene.host()).unwrap()
-    }
-
-    /// What a gateway asks for when a human approved the plan.
-    fn approved(scene: &Scene, plan: &SystemRunPlan) -> Result<Verified, VerifyError> {
-        let command = CommandLine::new(plan.argv.clone(), Some(&plan.command_text)).unwrap();
-        let run = AllowedRun {
-            command: &command,
-            cwd: plan.cwd.as_deref(),
-            plan: Some(plan),
-            approval: APPROVED,
-            security: Security::Allowlist,
-            basis: Basis::Approval,
-        };
-        verify(&run, &scene.host())
-    }
-
-    fn unapproved(scene: &Scene, line: &str, basis: Basis) -> Result<Verified, VerifyError> {
-        let security = match basis {
-            Basis::FullSecurity => Security::Full,
-            Basis::Approval | Basis::Allowlist | Basis::ExactCommand => Security::Allowlist,
-        };
-        let command = command(line);
-        let run = AllowedRun {
-            command: &command,
-            cwd: Some("d"),
-            plan: None,
-            approval: Approval::None,
-            security,
-            basis,
-        };
-        verify(&run, &scene.host())
-    }
-
-    #[test]
-    fn under_full_security_a_command_runs_as_it_is() {
-        let scene = Scene::new();
-        let verified = unapproved(&scene, "nice nosuchprogram a", Basis::FullSecurity).unwrap();
-        assert_eq!(verified.argv.join(" "), "nice nosuchprogram a");
-        assert_eq!(
-            verified.cwd(),
-            Some(Path::new("d")),
-            "spawning will tell that it is missing"
-        );
-        assert_eq!(verified.cwd_identity(), None);
-        assert_eq!(verified.recheck(), Ok(()));
-    }
-
-    #[test]
-    fn an_allowed_executable_is_pinned_where_it_stands() {
-        let scene = Scene::new();
-        scene
-            .folder("d")
-            .program("bin/busybox")
-            .link("bin/alias", "/bin/echo")
-            .program("d/x.sh");
-        let (echo, shell) = (scene.real("echo"), scene.real("sh"));
-        for (line, executed) in [
-            ("echo a", format!("{echo} a")),
-            ("alias a", format!("{echo} a")),
-            (
-                "timeout 5 env nice -n5 alias a",
-                format!("timeout 5 env nice -n5 {echo} a"),
-            ),
-            ("sh ./x.sh a", format!("{shell} ./x.sh a")),
-            ("./x.sh a", format!("{} a", scene.path("d/x.sh"))),
-            (
-                "busybox sh ./x.sh",
-                format!("{} sh ./x.sh", scene.path("bin/busybox")),
-            ),
-            ("nosuchprogram a", "nosuchprogram a".to_owned()),
-        ] {
-            let verified = unapproved(&scene, line, Basis::Allowlist).unwrap();
-            assert_eq!(verified.argv.join(" "), executed, "{line}");
-            assert_eq!(
-                verified.cwd(),
-                Some(scene.root().join("d").as_path()),
-                "{line}"
-            );
-        }
-        let exact = unapproved(&scene, "alias a", Basis::ExactCommand).unwrap();
-        assert_eq!(exact.argv.join(" "), "alias a");
-        let hidden = unapproved(&scene, "nice sudo echo", Basis::Allowlist).unwrap_err();
-        assert_eq!(
-            hidden.to_string(),
-            "SYSTEM_RUN_DENIED: execution plan mismatch"
-        );
-        assert_eq!(hidden.reason(), DenialReason::ExecutionPlanMiss);
-    }
-
-    #[test]
-    fn an_allowed_command_needs_a_canonical_directory() {
-        let scene = Scene::new();
-        scene.folder("real").link("d", "real");
-        let refusal = unapproved(&scene, "echo", Basis::Allowlist).unwrap_err();
-        assert_eq!(refusal, BindingRefusal::CwdNotCanonical.into());
-        assert_eq!(refusal.reason(), DenialReason::ApprovalRequired);
-    }
-
-    #[test]
-    fn an_approved_plan_runs_as_it_was_prepared() {
-        let scene = Scene::new();
-        scene.program("run.sh").folder("d");
-        for argv in [
-            &["echo", "a"][..],
-            &["sh", "../run.sh"],
-            &["env", "sh", "-c", "echo a"],
-        ] {
-            let prepared = prepared(&scene, argv, "d");
-            let verified = approved(&scene, &prepared.plan).unwrap();
-            assert_eq!(verified.argv, prepared.plan.argv);
-            assert_eq!(verified.cwd(), Some(scene.root().join("d").as_path()));
-            assert_eq!(verified.cwd_identity(), Some(prepared.cwd));
-            assert_eq!(verified.recheck(), Ok(()));
-        }
-        let gone = command("nosuchprogram");
-        let run = AllowedRun {
-            command: &gone,
-            cwd: None,
-            plan: None,
-            approval: Approval::AskFallback,
-            security: Security::Full,
-            basis: Basis::FullSecurity,
-        };
-        assert_eq!(
-            verify(&run, &scene.host()),
-            Err(BindingRefusal::NoExecutable.into())
-        );
-    }
-
-    #[test]
-    fn a_script_that_changed_is_refused() {
-        type Change = fn(&Scene);
-        let changes: [(&str, Change); 4] = [
-            ("removed", |scene| {
-                fs::remove_file(scene.path("run.sh")).unwrap()
-            }),
-            ("rewritten", |scene| {
-                scene.write("run.sh", "#!/bin/sh\necho EVIL\n");
-            }),
-            ("replaced by a link", |scene| {
-                fs::rename(scene.path("run.sh"), scene.path("other.sh")).unwrap();
-                scene.link("run.sh", "other.sh");
-            }),
-            ("replaced by a pipe", |scene| {
-                fs::remove_file(scene.path("run.sh")).unwrap();
-                nix::unistd::mkfifo(scene.path("run.sh").as_str(), nix::sys::stat::Mode::S_IRWXU)
-                    .unwrap();
-            }),
-        ];
-        for (change, apply) in changes {
-            let scene = Scene::new();
-            scene.program("run.sh");
-            let plan = prepared(&scene, &["/bin/sh", "./run.sh"], "").plan;
-            let verified = approved(&scene, &plan).unwrap();
-            apply(&scene);
-            let refusal = Err(BindingRefusal::OperandChanged.into());
-            assert_eq!(approved(&scene, &plan).map(|_| ()), refusal, "{change}");
-            assert_eq!(
-                verified.recheck(),
-                refusal,
-                "{change} just before execution"
-            );
-        }
-    }
-
-    #[test]
-    fn a_plan_must_name_what_the_command_runs() {
-        let scene = Scene::new();
-        scene.program("run.sh");
-        let plan = prepared(&scene, &["/bin/sh", "./run.sh"], "").plan;
-        let operand = plan.mutable_file_operand.clone().unwrap();
-        let wrong = FileOperand {
-            sha256: "0".repeat(64),
-            ..operand.clone()
-        };
-        let elsewhere = FileOperand {
-            argv_index: 7,
-            ..operand
-        };
-        for (operand, refusal) in [
-            (None, BindingRefusal::OperandNotBound),
-            (Some(wrong), BindingRefusal::OperandChanged),
-            (Some(elsewhere), BindingRefusal::OperandChanged),
-        ] {
-            let plan = SystemRunPlan {
-                mutable_file_operand: operand,
-                ..plan.clone()
-            };
-            assert_eq!(approved(&scene, &plan), Err(refusal.into()));
-        }
-        let unapproved = AllowedRun {
-            command: &command("/bin/sh ./run.sh"),
-            cwd: None,
-            plan: Some(&SystemRunPlan {
-                mutable_file_operand: None,
-                ..plan
-            }),
-            approval: Approval::None,
-            security: Security::Allowlist,
-            basis: Basis::Allowlist,
-        };
-        let refusal = Err(BindingRefusal::OperandNotBound.into());
-        assert_eq!(verify(&unapproved, &scene.host()), refusal);
-        let full = AllowedRun {
-            security: Security::Full,
-            basis: Basis::FullSecurity,
-            ..unapproved
-        };
-        assert!(verify(&full, &scene.host()).is_ok());
-    }
-
-    #[test]
-    fn a_directory_that_changed_is_refused() {
-        let scene = Scene::new();
-        scene.folder("cw").folder("other");
-        let prepared = prepared(&scene, &["pwd"], "cw");
-        let record = PlanRecord::Prepared { cwd: prepared.cwd };
-        let verified = approved(&scene, &prepared.plan).unwrap();
-        assert_eq!(record.admit(verified.cwd_identity().unwrap()), Ok(()));
-
-        // Out of the way, so that its inode number is not given to the next one.
-        fs::rename(scene.path("cw"), scene.path("old")).unwrap();
-        let missing = Err(BindingRefusal::CwdMissing.into());
-        assert_eq!(approved(&scene, &prepared.plan), missing);
-        assert_eq!(verified.recheck(), Err(BindingRefusal::CwdChanged.into()));
-
-        scene.link("cw", "other");
-        let linked = Err(BindingRefusal::CwdNotCanonical.into());
-        assert_eq!(approved(&scene, &prepared.plan), linked);
-
-        fs::remove_file(scene.path("cw")).unwrap();
-        scene.folder("cw");
-        let recreated = approved(&scene, &prepared.plan).unwrap();
-        let identity = recreated.cwd_identity().unwrap();
-        assert_eq!(record.admit(identity), Err(PlanRefusal::AnotherDirectory));
-        assert_eq!(verified.recheck(), Err(BindingRefusal::CwdChanged.into()));
-    }
-}
+mod tests;

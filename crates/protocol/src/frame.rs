@@ -164,6 +164,8 @@ pub enum Method {
     NodeEvent,
     /// `node.invoke.result`: the answer to an invoke.
     NodeInvokeResult,
+    /// `skills.bins`: which executables belong to skills of the gateway (§11).
+    SkillsBins,
     /// `node.runnerInventory.update`: only asked to learn which surface request waits for an
     /// operator, which its refusal names (§10).
     NodeRunnerInventoryUpdate,
@@ -177,6 +179,7 @@ impl Method {
             Self::Connect => "connect",
             Self::NodeEvent => "node.event",
             Self::NodeInvokeResult => "node.invoke.result",
+            Self::SkillsBins => "skills.bins",
             Self::NodeRunnerInventoryUpdate => "node.runnerInventory.update",
         }
     }

@@ -25,4 +25,5 @@ pub mod identity;
 pub mod invoke;
 pub mod pairing;
 pub mod reconnect;
+pub mod skills;
 pub mod surface;

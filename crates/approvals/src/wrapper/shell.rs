@@ -76,8 +76,20 @@ pub enum Invocation {
 pub struct Payload {
     /// The command line, trimmed; never blank.
     pub text: String,
-    /// Whether non-blank arguments follow it, which it sees as `$0`, `$1` and so on.
-    pub has_arguments: bool,
+    /// The command line exactly as the shell is given it.
+    pub source: String,
+    /// Which of the shell's words holds it: all of the word, or its end.
+    pub position: usize,
+    /// The words behind it, which it sees as `$0`, `$1` and so on.
+    pub arguments: Vec<String>,
+}
+
+impl Payload {
+    /// Whether non-blank arguments follow it.
+    #[must_use]
+    pub fn has_arguments(&self) -> bool {
+        self.arguments.iter().any(|word| !trim(word).is_empty())
+    }
 }
 
 /// Classifies `words`, whose first word names `shell`.
@@ -99,6 +111,9 @@ pub fn classify(shell: Shell, words: &[String], raw: Option<&str>) -> Invocation
         return Invocation::Script;
     };
     let meant = || raw == Some(found.payload.text.as_str()) || raw == Some(&command_text(words));
+    if found.doubtful {
+        return Invocation::Opaque;
+    }
     let plain_login = shell == Shell::Sh && words.get(1).is_some_and(|word| word == "-lc");
     if plain_login && meant() {
         return Invocation::Payload(found.payload);
@@ -113,12 +128,65 @@ struct Found {
     payload: Payload,
     login: bool,
     interactive: bool,
+    /// The shell may take another word for its command line than the one that was found.
+    doubtful: bool,
+}
+
+/// The short options of a POSIX shell that leave the meaning of its command line alone. `k` is not
+/// among them: it makes assignments of arguments.
+const PLAIN_LETTERS: &str = "CETabcefhmnopuvx";
+
+/// The values of `-o` that do.
+const PLAIN_NAMES: [&str; 14] = [
+    "allexport",
+    "errexit",
+    "errtrace",
+    "functrace",
+    "monitor",
+    "noclobber",
+    "noexec",
+    "noglob",
+    "notify",
+    "nounset",
+    "pipefail",
+    "privileged",
+    "verbose",
+    "xtrace",
+];
+
+/// Whether the options before the command line at `position` leave its meaning alone, and it is a
+/// word of its own. `words` starts with a shell.
+#[must_use]
+pub fn has_plain_start(words: &[String], position: usize) -> bool {
+    let mut options = words.get(1..position).unwrap_or_default().iter();
+    let mut gives_command = false;
+    while let Some(word) = options.next() {
+        let Some(letters) = short_letters(word, &['-', '+']) else {
+            return false;
+        };
+        gives_command |= word.starts_with('-') && letters.contains('c');
+        let is_plain =
+            |letter: char| PLAIN_LETTERS.contains(letter) || (letter == 'l' && word == "-lc");
+        if !letters.chars().all(is_plain) {
+            return false;
+        }
+        for _ in 0..value_letters(letters) {
+            if !options
+                .next()
+                .is_some_and(|name| PLAIN_NAMES.contains(&name.as_str()))
+            {
+                return false;
+            }
+        }
+    }
+    gives_command
 }
 
 /// Scans the shell's options up to the one that carries a command line.
 fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
     let mut login = false;
     let mut interactive = false;
+    let mut doubtful = false;
     let mut position = 1;
     while let Some(word) = words.get(position) {
         if word == "--" || !word.starts_with(['-', '+']) {
@@ -133,6 +201,7 @@ fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
         }) {
             (position, text)
         } else if let Some(cluster) = CommandCluster::of(word) {
+            doubtful |= word.starts_with('+');
             match cluster {
                 CommandCluster::Attached(text) => (position, text),
                 CommandCluster::Ahead(skipped) => {
@@ -144,20 +213,20 @@ fn find_payload(shell: Shell, words: &[String]) -> Option<Found> {
             position += option_width(word);
             continue;
         };
+        let source = text.to_owned();
         let text = trim(text);
         if text.is_empty() {
             return None;
         }
-        let has_arguments = words
-            .get(at + 1..)
-            .unwrap_or_default()
-            .iter()
-            .any(|word| !trim(word).is_empty());
         let payload = Payload {
             text: text.to_owned(),
-            has_arguments,
+            source,
+            position: at,
+            arguments: words.get(at + 1..).unwrap_or_default().to_vec(),
         };
         return Some(Found {
+            // Most shells read options up to the first word that is none, and take that one.
+            doubtful: doubtful || text.starts_with(['-', '+']),
             payload,
             login,
             interactive,
@@ -176,7 +245,8 @@ enum CommandCluster<'a> {
 
 impl<'a> CommandCluster<'a> {
     fn of(word: &'a str) -> Option<Self> {
-        let letters = short_letters(word, &['-'])?;
+        // Most shells take `+c` for `-c`.
+        let letters = short_letters(word, &['-', '+'])?;
         let (_, rest) = letters.split_once('c')?;
         if rest.chars().all(|letter| letter.is_ascii_alphabetic()) {
             return Some(Self::Ahead(value_letters(letters)));
@@ -192,7 +262,7 @@ fn short_letters<'a>(word: &'a str, signs: &[char]) -> Option<&'a str> {
 }
 
 fn has_short_flag(word: &str, flag: char) -> bool {
-    short_letters(word, &['-']).is_some_and(|letters| letters.contains(flag))
+    short_letters(word, &['-', '+']).is_some_and(|letters| letters.contains(flag))
 }
 
 /// Each `o` and `O` among short options takes one of the following words.

@@ -1,14 +1,16 @@
 //! The working directory of a command, held on to by what it is rather than what it is called.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use approvals::plan::DirectoryIdentity;
+use nix::fcntl::OFlag;
 
 use super::{BindingRefusal, mutability};
 use crate::host::Host;
+use crate::run::HeldDescriptor;
 
 /// A working directory as it was when it was checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,6 +69,25 @@ impl CwdSnapshot {
     pub fn recheck(&self) -> Result<(), BindingRefusal> {
         match Self::at(&self.path) {
             Ok(now) if now.identity == self.identity => Ok(()),
+            Ok(_) | Err(_) => Err(BindingRefusal::CwdChanged),
+        }
+    }
+}
+
+impl CwdSnapshot {
+    /// Opens the directory, if the path still means the same one.
+    ///
+    /// # Errors
+    /// [`BindingRefusal::CwdChanged`].
+    pub(crate) fn hold(&self) -> Result<HeldDescriptor, BindingRefusal> {
+        self.recheck()?;
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_DIRECTORY.bits())
+            .open(&self.path)
+            .map_err(|_| BindingRefusal::CwdChanged)?;
+        match opened.metadata() {
+            Ok(now) if identity(&now) == self.identity => Ok(HeldDescriptor::from(opened)),
             Ok(_) | Err(_) => Err(BindingRefusal::CwdChanged),
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, Uid, access};
 
 /// How much of a file is looked at to tell a binary from a script.
-const HEADER_BYTES: u64 = 1024;
+pub(super) const HEADER_BYTES: u64 = 1024;
 
 /// Whether the file, its folder, or a symlink on the way to it could be changed.
 pub(super) fn looks_mutable(path: &Path) -> bool {
@@ -48,7 +48,7 @@ pub(super) fn is_script_like(path: &Path) -> bool {
 }
 
 /// ELF, Mach-O in either byte order, 32 or 64 bits, single or universal, and PE.
-fn is_binary(header: &[u8]) -> bool {
+pub(super) fn is_binary(header: &[u8]) -> bool {
     let magic = header
         .first_chunk::<4>()
         .map(|bytes| u32::from_be_bytes(*bytes));

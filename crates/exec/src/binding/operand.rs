@@ -60,7 +60,7 @@ pub(crate) fn is_unchanged(operand: &FileOperand, argv: &[String], cwd: &Path) -
         .is_some_and(|path| hash(&path).is_ok_and(|sha256| sha256 == operand.sha256))
 }
 
-fn real_path(word: &str, cwd: &Path) -> Option<PathBuf> {
+pub(super) fn real_path(word: &str, cwd: &Path) -> Option<PathBuf> {
     Host::absolute(cwd, word).canonicalize().ok()
 }
 
@@ -75,12 +75,21 @@ fn hash(path: &Path) -> Result<String, BindingRefusal> {
     is_file(path.metadata().map_err(missing)?)?;
     let file = open(path).map_err(unreadable)?;
     is_file(file.metadata().map_err(unreadable)?)?;
-    let mut content = file.take(MAX_OPERAND_BYTES + 1);
+    let mut file = file;
+    hash_from(Vec::new(), &mut file).map_err(unreadable)
+}
+
+/// Lower-case hex SHA-256 of what was read already and what is left of an open file.
+///
+/// # Errors
+/// The file cannot be read, or is larger than anything that is hashed.
+pub(super) fn hash_from(read: Vec<u8>, rest: &mut File) -> io::Result<String> {
+    let mut total = read.len() as u64;
+    let mut hash = Sha256::new_with_prefix(&read);
+    let mut content = rest.take(MAX_OPERAND_BYTES + 1);
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut hash = Sha256::new();
-    let mut total = 0;
     loop {
-        let length = content.read(&mut chunk).map_err(unreadable)?;
+        let length = content.read(&mut chunk)?;
         if length == 0 {
             break;
         }
@@ -88,13 +97,10 @@ fn hash(path: &Path) -> Result<String, BindingRefusal> {
         hash.update(chunk.get(..length).unwrap_or_default());
     }
     if total > MAX_OPERAND_BYTES {
-        return Err(BindingRefusal::OperandUnreadable);
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    let digest = hash.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Opens a file that is expected to be a regular one, without waiting if it has become a pipe.

@@ -8,7 +8,7 @@ use approvals::command::CommandLine;
 use tempfile::TempDir;
 
 use super::Host;
-use crate::environment::BaseEnvironment;
+use crate::environment::{BaseEnvironment, CommandEnvironment, Overrides};
 
 pub(crate) struct Scene {
     _folder: TempDir,
@@ -39,6 +39,10 @@ impl Scene {
 
     pub(crate) fn host(&self) -> Host<'_> {
         Host::new(&self.environment, &self.root)
+    }
+
+    pub(crate) fn command_environment(&self) -> CommandEnvironment {
+        self.environment.with(Overrides::default())
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -27,6 +27,7 @@ fn command(argv: &[&str]) -> RunSpec {
         cwd: None,
         environment: environment(),
         timeout: None,
+        held: Vec::new(),
     }
 }
 

@@ -1,0 +1,102 @@
+//! What a command gets from the node, and what it does not.
+
+#![cfg(test)]
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+
+use common::home::Home;
+use common::service_manager::ServiceManager;
+use common::{DEADLINE, gateway};
+use gateway::{DEFAULT_TOKEN, GatewayHandle, NodeView};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use serde_json::{Value, json};
+
+async fn output_of(gateway: &GatewayHandle, node: &NodeView, command: Value) -> String {
+    let run = json!({ "command": command });
+    let outcome = common::invoke::call(gateway, node, "system.run", &run).await;
+    let payload = outcome.payload();
+    assert_eq!(payload["success"], true, "{payload}");
+    payload["stdout"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn no_command_sees_what_is_meant_for_the_node_alone() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    home.allow_everything();
+    let manager = ServiceManager::listen(home.path());
+    let secrets = [
+        ("OPENCLAW_GATEWAY_PASSWORD", "secret-password"),
+        ("CF_ACCESS_CLIENT_ID", "secret-id"),
+        ("CF_ACCESS_CLIENT_SECRET", "secret-secret"),
+        ("WATCHDOG_USEC", "60000000"),
+        ("LISTEN_FDS", "0"),
+        ("LISTEN_FDNAMES", "a"),
+        ("JOURNAL_STREAM", "8:1"),
+        ("INVOCATION_ID", "0123456789abcdef0123456789abcdef"),
+    ];
+    let mut launch = home
+        .run(gateway.port())
+        .env("NOTIFY_SOCKET", manager.path())
+        .env("AN_ORDINARY_VARIABLE", "stays");
+    for (name, value) in secrets {
+        launch = launch.env(name, value);
+    }
+    let _node = launch.start();
+    let view = gateway.admit(DEADLINE).await.unwrap();
+    let environment = output_of(&gateway, &view, json!(["/usr/bin/env"])).await;
+    let names: Vec<&str> = environment
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
+    for (name, _) in secrets {
+        assert!(!names.contains(&name), "{environment}");
+    }
+    for name in ["OPENCLAW_GATEWAY_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_PID"] {
+        assert!(!names.contains(&name), "{environment}");
+    }
+    assert!(!environment.contains(DEFAULT_TOKEN), "{environment}");
+    assert!(names.contains(&"AN_ORDINARY_VARIABLE"), "{environment}");
+    assert!(
+        environment.lines().any(|line| line == "OPENCLAW_CLI=1"),
+        "{environment}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_command_inherits_a_descriptor() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    home.allow_everything();
+    // Whoever starts the node may leave a descriptor open to it.
+    let inherited = File::open("/dev/null").unwrap();
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let node = home.run(gateway.port()).start();
+    let descriptor = format!("/proc/{}/fd/{}", node.pid(), inherited.as_raw_fd());
+    assert!(
+        std::fs::symlink_metadata(&descriptor).is_ok(),
+        "{descriptor}"
+    );
+    let view = gateway.admit(DEADLINE).await.unwrap();
+    // The fourth is the folder that `ls` itself has open.
+    let listing = output_of(&gateway, &view, json!(["/bin/ls", "/proc/self/fd"])).await;
+    assert_eq!(
+        listing.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
+    // A command behind a shell, and one at the same time as others, is no different.
+    let listing = output_of(
+        &gateway,
+        &view,
+        json!(["/bin/sh", "-c", "ls /proc/self/fd & wait"]),
+    )
+    .await;
+    assert_eq!(
+        listing.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
+}
