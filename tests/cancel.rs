@@ -34,6 +34,9 @@ struct Running {
 async fn running(gateway: &GatewayHandle, script: &str) -> Running {
     let home = Home::new();
     home.allow_everything();
+    // A lost connection is not waited for.
+    let settings = home.folder(".openclaw").join("openclaw-node.json5");
+    std::fs::write(settings, r#"{ exec: { disconnectGrace: "0s" } }"#).unwrap();
     let node = home.run(gateway.port()).start();
     let view = gateway.admit(DEADLINE).await.unwrap();
     let pid_file: PathBuf = home.path().join("pids");

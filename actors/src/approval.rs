@@ -20,18 +20,19 @@ use ::exec::prepare::{PreparePolicy, prepare};
 use ::exec::request::{MissingSnapshot, PrepareRequest, RequestError, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
-use approvals::decision::{DenialReason, Match};
+use approvals::decision::{Basis, DenialReason, Match, Satisfier};
 use approvals::plan::PolicySnapshot;
 use approvals::policy::{
     Approval as PlanApproval, ExecConfig, Grant, Security, agent_key, document_policy, resolve,
 };
 use approvals::snapshot::{SnapshotError, Stored, wants_resolved_defaults};
-use approvals::usage::{Coverage, InlineCode, RecordedUse};
+use approvals::usage::{Coverage, InlineCode, RecordedUse, RuleKey};
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::hello::GatewayRelease;
 use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
 use secrecy::SecretString;
 use serde_json::Value;
+use state::journal::Decided as JournalDecided;
 use state::{Replacement, StoredApprovals};
 use tracing::{debug, error, info, warn};
 
@@ -42,7 +43,8 @@ use self::skills::Skills;
 use crate::clock;
 use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{
-    CancelGeneration, CancelRun, Exec, RunLabel, StartRun, StopAll, Which, answer, to_json,
+    CancelGeneration, CancelRun, Exec, NoteDenied, Recall, Recalled, RepeatKey, RunAsker, RunLabel,
+    StartRun, StopAll, Which, answer, to_json,
 };
 use crate::store::{ReplaceApprovals, Store, StoreError};
 
@@ -71,6 +73,8 @@ pub(crate) struct Invoke {
     pub(crate) command: Command,
     /// With what, as JSON text.
     pub(crate) params: Option<String>,
+    /// What a repetition of the same request carries too.
+    pub(crate) idempotency_key: Option<String>,
     /// What kind of gateway asks.
     pub(crate) release: GatewayRelease,
     /// Who waits for the answer.
@@ -122,6 +126,12 @@ struct Asker {
     generation: u64,
     id: InvokeId,
     reply: Recipient<InvokeAnswer>,
+    /// When the invoke arrived, in unix milliseconds.
+    accepted_at_ms: u64,
+    /// What tells a run from others, if it may be repeated.
+    key: Option<RepeatKey>,
+    /// Keeps the journal.
+    exec: Addr<Exec>,
 }
 
 impl Asker {
@@ -134,6 +144,14 @@ impl Asker {
                 event: None,
             },
         );
+    }
+
+    fn of_run(&self) -> RunAsker {
+        RunAsker {
+            generation: self.generation,
+            id: self.id.clone(),
+            reply: self.reply.clone(),
+        }
     }
 
     fn invalid(&self, error: impl std::fmt::Display) {
@@ -207,6 +225,39 @@ impl Approval {
     }
 
     // --- system.run -----------------------------------------------------------------------------
+
+    /// Decides about a run, unless it is one that was requested before.
+    fn on_run_or_repetition(
+        &mut self,
+        mut asker: Asker,
+        params: Option<String>,
+        idempotency_key: Option<&str>,
+        (release, gateway): (GatewayRelease, Recipient<AskSkillBins>),
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(idempotency_key) = idempotency_key else {
+            return self.on_run(asker, params.as_deref(), release, &gateway, ctx);
+        };
+        let key = RepeatKey::new(idempotency_key, params.as_deref());
+        asker.key = Some(key);
+        self.deciding.insert(asker.id.clone(), asker.generation);
+        let recalled = self.exec.send(Recall {
+            asker: asker.of_run(),
+            key,
+        });
+        ctx.spawn(recalled.into_actor(self).map(move |recalled, actor, ctx| {
+            if actor.deciding.remove(&asker.id).is_none() {
+                return debug!(invoke = %asker.id, "no longer wanted; not run");
+            }
+            match recalled {
+                Ok(Recalled::Fresh) => {
+                    actor.on_run(asker, params.as_deref(), release, &gateway, ctx);
+                }
+                Ok(Recalled::Repeated) => {}
+                Err(_) => asker.answer(Err(InvokeError::unavailable("node is stopping"))),
+            }
+        }));
+    }
 
     fn on_run(
         &mut self,
@@ -390,8 +441,8 @@ impl Approval {
             suppress_notify_on_exit: request.suppress_notify_on_exit,
         };
         let start = StartRun {
-            generation: asker.generation,
-            id: asker.id.clone(),
+            asker: asker.of_run(),
+            decided: journal_entry(asker, &request, "allow", Some(rule(&clearance))),
             spec: RunSpec {
                 cwd: prepared.cwd,
                 argv: prepared.argv,
@@ -400,8 +451,9 @@ impl Approval {
                 environment: self.environment.with(request.overrides),
                 timeout: request.timeout,
             },
+            verified: clearance.verified,
             label,
-            reply: asker.reply.clone(),
+            key: asker.key,
         };
         if let Err(error) = self.exec.try_send(start) {
             let reason = match error {
@@ -755,6 +807,53 @@ fn event_head(request: &RunRequest) -> ExecEventHead {
     }
 }
 
+/// What the journal says about a decision.
+fn journal_entry(
+    asker: &Asker,
+    request: &RunRequest,
+    decision: &str,
+    rule: Option<String>,
+) -> JournalDecided {
+    JournalDecided {
+        invoke_id: asker.id.as_str().to_owned(),
+        run_id: request.run_id.clone(),
+        agent: agent_key(request.agent_id.as_deref()).to_owned(),
+        session: request.event_session_key().to_owned(),
+        command: request.command.text().to_owned(),
+        accepted_at_ms: asker.accepted_at_ms,
+        decided_at_ms: clock::unix_ms(),
+        decision: decision.to_owned(),
+        rule,
+    }
+}
+
+/// What allowed a run, in the journal's words.
+fn rule(clearance: &Clearance) -> String {
+    let allowed = &clearance.allowed;
+    match allowed.basis {
+        Basis::Approval => "approval".to_owned(),
+        Basis::FullSecurity => "security=full".to_owned(),
+        Basis::ExactCommand => "exact command".to_owned(),
+        Basis::Allowlist => {
+            let rules = allowed.satisfied.iter().flatten();
+            let rules = rules.map(|satisfier| match satisfier {
+                Satisfier::Entry(matched) => entry(&matched.key),
+                Satisfier::SafeBin => "safe bin".to_owned(),
+                Satisfier::SafeBuiltin => "builtin".to_owned(),
+                Satisfier::Skill => "skill".to_owned(),
+            });
+            rules.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+fn entry(key: &RuleKey) -> String {
+    match &key.arg_pattern {
+        Some(arguments) => format!("{} {arguments}", key.pattern),
+        None => key.pattern.clone(),
+    }
+}
+
 fn deny(asker: &Asker, request: &RunRequest, denial: Denial) {
     info!(
         invoke = %asker.id,
@@ -764,6 +863,10 @@ fn deny(asker: &Asker, request: &RunRequest, denial: Denial) {
         reason = denial.reason.as_str(),
         "run denied"
     );
+    let decided = journal_entry(asker, request, denial.reason.as_str(), None);
+    if asker.exec.try_send(NoteDenied(decided)).is_err() {
+        warn!(invoke = %asker.id, "the denial is not in the run journal");
+    }
     let event = NodeEvent::ExecDenied(ExecDenied {
         head: event_head(request),
         reason: denial.reason.as_str().to_owned(),
@@ -800,6 +903,7 @@ impl Handler<Invoke> for Approval {
             id,
             command,
             params,
+            idempotency_key,
             release,
             reply,
             gateway,
@@ -808,9 +912,15 @@ impl Handler<Invoke> for Approval {
             generation,
             id,
             reply,
+            accepted_at_ms: clock::unix_ms(),
+            key: None,
+            exec: self.exec.clone(),
         };
         match command {
-            Command::Run => self.on_run(asker, params.as_deref(), release, &gateway, ctx),
+            Command::Run => {
+                let key = idempotency_key.as_deref();
+                self.on_run_or_repetition(asker, params, key, (release, gateway), ctx);
+            }
             Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
             Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),
             Command::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
@@ -829,7 +939,7 @@ impl Handler<CancelInvoke> for Approval {
 
     fn handle(&mut self, cancel: CancelInvoke, ctx: &mut Context<Self>) {
         if self.deciding.remove(&cancel.id).is_some() {
-            return debug!(invoke = %cancel.id, "cancelled before it was started");
+            debug!(invoke = %cancel.id, "cancelled before it was started");
         }
         // A full mailbox only delays this: the command must not run on unheard.
         let sent = self.exec.send(CancelRun(cancel.id));

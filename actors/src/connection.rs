@@ -520,6 +520,7 @@ impl Connection {
             id: request.id,
             command,
             params: request.params,
+            idempotency_key: request.idempotency_key,
             release,
             reply: ctx.address().recipient(),
             gateway: ctx.address().recipient(),

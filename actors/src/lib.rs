@@ -33,16 +33,17 @@ use ::exec::environment::BaseEnvironment;
 use actix::prelude::*;
 use approvals::policy::ExecConfig;
 use node_config::endpoint::PlannedEndpoint;
+use node_config::{JournalSettings, Settings};
 use protocol::connect::NodeDescription;
 use protocol::credentials::Credentials;
 use protocol::identity::DeviceIdentity;
 use secrecy::SecretString;
-use state::StoredApprovals;
+use state::{EarlierInstance, JournalBounds, StoredApprovals};
 
 pub use crate::supervisor::Exit;
 
 use crate::approval::{Approval, ApprovalOptions};
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecOptions};
 use crate::store::Store;
 use crate::supervisor::{Family, Supervisor, SupervisorOptions};
 
@@ -68,6 +69,13 @@ pub struct NodeOptions {
     pub approvals: Option<StoredApprovals>,
     /// What commands inherit.
     pub environment: BaseEnvironment,
+    /// The node's own settings.
+    pub settings: Settings,
+    /// What earlier processes of this node left running.
+    pub earlier: Vec<EarlierInstance>,
+    /// Digests of the idempotency keys whose results are kept, with the time of each in unix
+    /// milliseconds.
+    pub kept_results: Vec<([u8; 32], u64)>,
 }
 
 /// Runs a node until a signal or a terminal auth pause ends it.
@@ -86,7 +94,14 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         exec_config,
         approvals,
         environment,
+        settings,
+        earlier,
+        kept_results,
     } = options;
+    let Settings {
+        exec: exec_settings,
+        journal,
+    } = settings;
     credentials.set_device_token(device_token.clone());
     let exit = Rc::new(Cell::new(None));
     let system = System::new();
@@ -94,15 +109,22 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
     system.block_on(async move {
         let store = Store::launch(state_dir.clone());
         let commands = Arbiter::new();
-        let exec_environment = environment.clone();
-        let exec = Exec::start_in_arbiter(&commands.handle(), move |_| Exec::new(exec_environment));
+        let exec_options = ExecOptions {
+            environment: environment.clone(),
+            settings: exec_settings,
+            bounds: bounds(journal),
+            store: store.clone(),
+            earlier,
+            kept_results,
+        };
+        let exec = Exec::start_in_arbiter(&commands.handle(), move |_| Exec::new(exec_options));
         let approval_options = ApprovalOptions {
             state_dir,
             config: exec_config,
             stored: approvals,
             environment,
             store: store.clone(),
-            exec,
+            exec: exec.clone(),
         };
         let approval = Approval::start_in_arbiter(&commands.handle(), move |_| {
             Approval::new(approval_options)
@@ -115,9 +137,24 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
             device_token,
             hold_back,
         };
-        Supervisor::launch(options, Family { store, approval }, left);
+        Supervisor::launch(
+            options,
+            Family {
+                store,
+                approval,
+                exec,
+            },
+            left,
+        );
     });
     system.run()?;
     exit.get()
         .ok_or_else(|| io::Error::other("the event loop ended before the node did"))
+}
+
+fn bounds(settings: JournalSettings) -> JournalBounds {
+    JournalBounds {
+        max_age: settings.max_age,
+        max_size: settings.max_size,
+    }
 }

@@ -9,8 +9,8 @@ use actix::prelude::*;
 use node_config::GatewayScope;
 use secrecy::{ExposeSecret as _, SecretString};
 use state::{
-    Database, DeviceTokenKey, Plan, PlanDigest, PlanLookup, PresentedCredential, Replacement,
-    StateError,
+    Database, DeviceTokenKey, JournalBounds, JournalEntry, Plan, PlanDigest, PlanLookup,
+    PresentedCredential, Replacement, RunResult, StateError,
 };
 use tracing::error;
 
@@ -117,6 +117,24 @@ pub(crate) struct FindPlan(pub(crate) PlanDigest);
 #[derive(Debug, Message)]
 #[rtype(result = "StoreResult<PlanLookup>")]
 pub(crate) struct TakePlan(pub(crate) PlanDigest);
+
+/// Writes what happened to runs.
+#[derive(Debug, Message)]
+#[rtype(result = "StoreResult<()>")]
+pub(crate) struct WriteJournal {
+    pub(crate) entries: Vec<JournalEntry>,
+    pub(crate) bounds: JournalBounds,
+}
+
+/// Notes that everything that earlier processes of this node left running is ended.
+#[derive(Debug, Message)]
+#[rtype(result = "StoreResult<()>")]
+pub(crate) struct CloseJournal(pub(crate) Vec<u32>);
+
+/// Looks up what a run was answered with, by the digest of its idempotency key.
+#[derive(Debug, Message)]
+#[rtype(result = "StoreResult<Option<RunResult>>")]
+pub(crate) struct FindResult(pub(crate) [u8; 32]);
 
 /// The store actor.
 pub(crate) struct Store {
@@ -232,5 +250,36 @@ impl Handler<TakePlan> for Store {
 
     fn handle(&mut self, message: TakePlan, _: &mut Self::Context) -> Self::Result {
         Ok(self.database()?.take_plan(&message.0, clock::unix_ms())?)
+    }
+}
+
+impl Handler<WriteJournal> for Store {
+    type Result = StoreResult<()>;
+
+    fn handle(&mut self, message: WriteJournal, _: &mut Self::Context) -> Self::Result {
+        let WriteJournal { entries, bounds } = message;
+        Ok(self
+            .database()?
+            .write_journal(&entries, bounds, clock::unix_ms())?)
+    }
+}
+
+impl Handler<CloseJournal> for Store {
+    type Result = StoreResult<()>;
+
+    fn handle(&mut self, message: CloseJournal, _: &mut Self::Context) -> Self::Result {
+        for instance in message.0 {
+            self.database()?
+                .close_journal_of(instance, clock::unix_ms())?;
+        }
+        Ok(())
+    }
+}
+
+impl Handler<FindResult> for Store {
+    type Result = StoreResult<Option<RunResult>>;
+
+    fn handle(&mut self, message: FindResult, _: &mut Self::Context) -> Self::Result {
+        Ok(self.database()?.result_of(&message.0, clock::unix_ms())?)
     }
 }

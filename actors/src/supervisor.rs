@@ -25,6 +25,7 @@ use tracing::{debug, error, info};
 use crate::announce::{self, Announcer};
 use crate::approval::{Approval, Shutdown};
 use crate::connection::{Connection, ConnectionOptions, Disconnect};
+use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
 use crate::pairing::{AwaitOperator, DeviceAccepted, OperatorTask, Pairing};
 use crate::store::{ClearAuthFailure, ClearDeviceToken, RecordAuthFailure, Store, TokenScope};
@@ -184,6 +185,7 @@ struct StopRequested(Exit);
 pub(crate) struct Family {
     pub(crate) store: Addr<Store>,
     pub(crate) approval: Addr<Approval>,
+    pub(crate) exec: Addr<Exec>,
 }
 
 /// What the supervisor needs to know.
@@ -516,6 +518,9 @@ impl Handler<ConnectionReady> for Supervisor {
             .map(|pairing| pairing.try_send(accepted))
         {
             error!(%error, "pairing actor does not take messages");
+        }
+        if let Err(error) = self.family.exec.try_send(ConnectionUp(ready.generation)) {
+            error!(%error, "exec actor does not take messages");
         }
         if let Err(error) = self.family.store.try_send(ClearAuthFailure) {
             error!(%error, "store does not take messages");

@@ -7,6 +7,7 @@
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
+//! - [`settings`]: the node's own settings file, for what upstream does not know.
 
 pub mod credentials;
 pub mod endpoint;
@@ -18,6 +19,7 @@ pub mod paths;
 pub mod plaintext;
 pub mod profile;
 mod setting;
+pub mod settings;
 
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
@@ -27,3 +29,6 @@ pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};
 pub use profile::{NodeIdPlan, display_name, plan_node_id};
+pub use settings::{
+    ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError,
+};

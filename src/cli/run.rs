@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actors::NodeOptions;
 use clap::Args;
 use exec::environment::BaseEnvironment;
+use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
     EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
-    allows_insecure_private_ws, check_plaintext,
+    Settings, allows_insecure_private_ws, check_plaintext, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -71,7 +72,9 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&flags, None).map_err(usage)?;
     let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let settings = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
+    let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
+    let own_file = paths.state_dir.join(settings::FILE_NAME);
+    let settings = Settings::load(&own_file).map_err(Failure::new)?;
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
@@ -100,6 +103,8 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     );
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let approvals = database.approvals()?.stored;
+    let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
+    let kept_results = database.kept_results(unix_ms())?;
     drop(database);
 
     let environment = BaseEnvironment::new(std::env::vars_os());
@@ -116,9 +121,12 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         credentials,
         device_token,
         hold_back,
-        exec_config: settings.exec,
+        exec_config: openclaw_json.exec,
         approvals,
         environment,
+        settings,
+        earlier,
+        kept_results,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))

@@ -1,11 +1,16 @@
 //! Processes: environment, plans, spawning, capture and killing.
 
 pub mod binding;
+pub mod census;
+pub mod cgroup;
 pub mod descriptors;
 pub mod environment;
 pub mod host;
+pub mod mark;
+pub mod orphans;
 pub mod prepare;
 pub mod request;
 pub mod run;
 pub mod search;
+pub mod survivors;
 pub mod verify;

@@ -1,21 +1,25 @@
 //! One command from start to result: spawning, waiting, stopping (exec and approvals §11,
 //! divergence D3).
 //!
-//! A command is the leader of its own process group, and whatever ends the run ends the group:
-//! a timeout, a cancellation, and also dropping [`Running`] or the future of [`Running::wait`].
+//! A command is the leader of its own process group and carries a [mark](crate::mark), and whatever
+//! ends the run ends the group and everything that carries the mark: a timeout, a cancellation, and
+//! also dropping [`Running`] or the future of [`Running::wait`].
 
 mod capture;
 mod failure;
 mod held;
+mod limits;
 mod output;
 mod payload;
-mod process_group;
+mod process_tree;
 
 use std::future::pending;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -27,11 +31,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 pub use self::failure::SpawnFailure;
 pub use self::held::HeldDescriptor;
+pub use self::limits::Limits;
 pub use self::payload::RunPayload;
 
 use self::output::Output;
-use self::process_group::ProcessGroup;
+use self::process_tree::ProcessTree;
+use crate::census::Stat;
+use crate::cgroup::Delegated;
 use crate::environment::CommandEnvironment;
+use crate::mark::{RunMark, while_marked};
 use crate::search;
 
 /// How long a command that ran into its timeout may take to end after TERM, before KILL
@@ -71,6 +79,16 @@ pub struct RunSpec {
     pub held: Vec<HeldDescriptor>,
 }
 
+/// What every run of this node is kept within.
+#[derive(Clone, Debug, Default)]
+pub struct Containment {
+    /// What one run may use.
+    pub limits: Limits,
+    /// Where the control groups of runs are made; without it the limits are those that a process
+    /// can be given.
+    pub delegated: Option<Arc<Delegated>>,
+}
+
 /// The order to end a run before it ends by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cancel {
@@ -98,43 +116,54 @@ pub struct RunOutcome {
     pub payload: RunPayload,
     /// Why the run is over.
     pub ending: Ending,
+    /// The signal that ended the command's first process.
+    pub signal: Option<i32>,
 }
 
 /// Runs a command to its end. See [`spawn`] and [`Running::wait`], which this joins.
-pub async fn run(spec: RunSpec, cancel: oneshot::Receiver<Cancel>) -> RunOutcome {
-    match spawn(&spec) {
+pub async fn run(
+    spec: RunSpec,
+    containment: &Containment,
+    cancel: oneshot::Receiver<Cancel>,
+) -> RunOutcome {
+    match spawn(&spec, containment) {
         Ok(running) => running.wait(cancel).await,
         Err(failure) => failure.into(),
     }
 }
 
-/// Starts a command as the leader of a new process group, with an empty standard input and no
-/// descriptors but the three standard ones.
+/// Starts a command as the leader of a new process group, with an empty standard input, no
+/// descriptors but the three standard ones, and the limits of `containment`.
 ///
 /// Must be called within a tokio runtime that has its I/O and time drivers. Returns once the new
 /// program is in place, which takes around a millisecond.
 ///
 /// # Errors
 /// [`SpawnFailure`], which is a regular result of a run and becomes its [`RunOutcome`].
-pub fn spawn(spec: &RunSpec) -> Result<Running, SpawnFailure> {
+pub fn spawn(spec: &RunSpec, containment: &Containment) -> Result<Running, SpawnFailure> {
     let cwd = spec.cwd.as_deref();
     let name = spec.argv.first().map_or("", String::as_str);
     let program = match &spec.program {
         Some(program) => Ok(program.clone()),
         None => search::program(name, cwd, spec.environment.search_path()),
     };
-    let mut child = program
-        .and_then(|program| start(spec, &program))
-        .map_err(|errno| SpawnFailure::new(errno, cwd))?;
+    let mark = RunMark::next();
+    let (child, is_marked) =
+        while_marked(mark, || program.and_then(|program| start(spec, &program)));
+    let mut child = child.map_err(|errno| SpawnFailure::new(errno, cwd))?;
 
-    let group = ProcessGroup::led_by(&child).ok_or(SpawnFailure::new(Errno::ESRCH, None))?;
+    let mut tree = ProcessTree::led_by(&child, is_marked.then_some(mark))
+        .ok_or(SpawnFailure::new(Errno::ESRCH, None))?;
+    limits::impose(&mut tree, containment);
+    let start_time = Stat::of(tree.group()).map(|stat| stat.start_time);
     let output = Output::new(child.stdout.take(), child.stderr.take());
     let deadline = spec
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout));
     Ok(Running {
         child,
-        group,
+        tree,
+        start_time,
         output,
         deadline,
         held: spec.held.clone(),
@@ -182,11 +211,12 @@ fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
 }
 
-/// A command that was started and is not over. Dropping it kills its whole group.
+/// A command that was started and is not over. Dropping it kills it with everything it started.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    group: ProcessGroup,
+    tree: ProcessTree,
+    start_time: Option<u64>,
     output: Output,
     deadline: Option<Instant>,
     held: Vec<HeldDescriptor>,
@@ -201,18 +231,29 @@ enum First {
 impl Running {
     /// The process group of the command, which is also the process id of its leader.
     pub fn group(&self) -> Pid {
-        self.group.id()
+        self.tree.group()
+    }
+
+    /// When the leader was started, in clock ticks since boot, where the system tells.
+    pub fn start_time(&self) -> Option<u64> {
+        self.start_time
+    }
+
+    /// What every process of the command carries, where the system lets it be marked.
+    pub fn mark(&self) -> Option<RunMark> {
+        self.tree.mark()
     }
 
     /// Waits until the command is over, reading what it writes as fast as it comes.
     ///
-    /// A timeout or a message on `cancel` ends the group: TERM, the grace, KILL. A `cancel` whose
+    /// A timeout or a message on `cancel` ends the whole tree: TERM, the grace, KILL. A `cancel` whose
     /// sender is gone never fires. After the command's own end its output is read for at most
     /// [`DRAIN_LIMIT`]. Members that a failed command leaves behind get TERM.
     pub async fn wait(self, cancel: oneshot::Receiver<Cancel>) -> RunOutcome {
         let Self {
             mut child,
-            mut group,
+            mut tree,
+            start_time: _,
             mut output,
             deadline,
             held: _held,
@@ -237,12 +278,12 @@ impl Running {
         let (exit, mut ending) = match first {
             First::Exit(exit) => {
                 if !exit.as_ref().is_ok_and(ExitStatus::success) {
-                    group.signal(Signal::SIGTERM);
+                    tree.signal_group(Signal::SIGTERM);
                 }
                 (Some(exit), Ending::Exited)
             }
             First::Stop { ending, grace } => {
-                (stop(&mut child, &group, &mut output, grace).await, ending)
+                (stop(&mut child, &tree, &mut output, grace).await, ending)
             }
         };
 
@@ -251,32 +292,40 @@ impl Running {
             () = output.read_to_end() => true,
             cancel = &mut cancel, if ending == Ending::Exited => {
                 ending = Ending::Cancelled;
-                stop_members(&group, &mut output, cancel.grace).await;
+                stop_members(&tree, &mut output, cancel.grace).await;
                 false
             }
             () = sleep(DRAIN_LIMIT) => false,
         };
-        group.release();
+        tree.release();
 
+        let signal = match &exit {
+            Some(Ok(status)) => status.signal(),
+            Some(Err(_)) | None => None,
+        };
         RunOutcome {
             payload: payload(exit, ending, output, is_drained),
             ending,
+            signal,
         }
     }
 }
 
-/// Ends the leader and every other member of the group; `None` if not even KILL ended the leader.
+/// Ends the leader and everything it started; `None` if not even KILL ended the leader.
 async fn stop(
     child: &mut Child,
-    group: &ProcessGroup,
+    tree: &ProcessTree,
     output: &mut Output,
     grace: Duration,
 ) -> Option<io::Result<ExitStatus>> {
-    group.signal(Signal::SIGTERM);
     let kill_at = Instant::now() + grace;
-    let exit = output.alongside(timeout_at(kill_at, child.wait())).await;
-    if exit.is_err() || !output.alongside(group.is_gone_by(kill_at)).await {
-        group.signal(Signal::SIGKILL);
+    let ended = async {
+        tree.signal(Signal::SIGTERM).await;
+        timeout_at(kill_at, child.wait()).await
+    };
+    let exit = output.alongside(ended).await;
+    if exit.is_err() || !output.alongside(tree.is_gone_by(kill_at)).await {
+        output.alongside(tree.kill()).await;
     }
     match exit {
         Ok(exit) => Some(exit),
@@ -287,14 +336,12 @@ async fn stop(
     }
 }
 
-/// Ends the members that the leader left behind.
-async fn stop_members(group: &ProcessGroup, output: &mut Output, grace: Duration) {
-    group.signal(Signal::SIGTERM);
-    if !output
-        .alongside(group.is_gone_by(Instant::now() + grace))
-        .await
-    {
-        group.signal(Signal::SIGKILL);
+/// Ends what the leader left behind.
+async fn stop_members(tree: &ProcessTree, output: &mut Output, grace: Duration) {
+    let kill_at = Instant::now() + grace;
+    output.alongside(tree.signal(Signal::SIGTERM)).await;
+    if !output.alongside(tree.is_gone_by(kill_at)).await {
+        output.alongside(tree.kill()).await;
     }
 }
 

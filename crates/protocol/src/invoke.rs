@@ -90,6 +90,8 @@ pub struct InvokeRequest {
     pub command: Result<Command, String>,
     /// The command's params as JSON text, parsed by whoever carries the command out.
     pub params: Option<String>,
+    /// What a repetition of the same request carries too; never blank.
+    pub idempotency_key: Option<String>,
     /// How long the gateway waits. It is not the command's own time limit.
     pub gateway_timeout: Option<Duration>,
 }
@@ -134,6 +136,7 @@ impl InvokeRequest {
             #[serde(borrow)]
             params: Option<&'a RawValue>,
             timeout_ms: Option<serde_json::Value>,
+            idempotency_key: Option<serde_json::Value>,
         }
         let raw: Raw<'_> = serde_json::from_str(payload)?;
         let id = required(raw.id, "id")?;
@@ -154,6 +157,7 @@ impl InvokeRequest {
             node_id: required(raw.node_id, "nodeId")?,
             command: Command::parse(&command).ok_or(command),
             params,
+            idempotency_key: required(raw.idempotency_key, "idempotencyKey").ok(),
             gateway_timeout: raw
                 .timeout_ms
                 .as_ref()
@@ -281,6 +285,7 @@ mod tests {
         assert_eq!(invoke.command, Ok(Command::Run));
         assert_eq!(invoke.params.as_deref(), Some("{\"a\":1}"));
         assert_eq!(invoke.gateway_timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(invoke.idempotency_key.as_deref(), Some("k"));
     }
 
     #[test]
@@ -299,6 +304,25 @@ mod tests {
         assert_eq!(base(("paramsJSON", serde_json::Value::Null)), None);
         assert_eq!(base(("paramsJSON", "null".into())).as_deref(), Some("null"));
         assert_eq!(base(("timeoutMs", (-1).into())), None);
+    }
+
+    #[test]
+    fn an_idempotency_key_is_text_or_absent() {
+        for (key, expected) in [
+            (serde_json::json!(" k "), Some("k")),
+            (serde_json::json!(" "), None),
+            (serde_json::json!(7), None),
+            (serde_json::Value::Null, None),
+        ] {
+            let invoke = decode(serde_json::json!({
+                "id": "i", "nodeId": "n", "command": "system.run", "idempotencyKey": key
+            }));
+            assert_eq!(
+                invoke.unwrap().idempotency_key.as_deref(),
+                expected,
+                "{key}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The write-ahead log is cut back to this after a checkpoint, in bytes.
 const WAL_SIZE_LIMIT_BYTES: i64 = 4 * 1024 * 1024;
 
+/// What SQLite may keep of the file in memory, in KiB: rows are small, and the node has to be too.
+const CACHE_KIB: i64 = 256;
+
 /// How often the switch to a write-ahead log is tried; each time but the last somebody else made
 /// progress meanwhile.
 const WAL_SWITCH_ATTEMPTS: u32 = 16;
@@ -51,6 +54,8 @@ pub struct Database {
     path: PathBuf,
     /// How many plans were remembered since the last pruning.
     pub(crate) plans_since_pruning: u32,
+    /// How often the journal was written since the last pruning.
+    pub(crate) journal_writes_since_pruning: u32,
 }
 
 /// What a header says about who made a database.
@@ -132,6 +137,7 @@ impl Database {
             connection,
             path,
             plans_since_pruning: 0,
+            journal_writes_since_pruning: 0,
         };
         database.verify()?;
         tighten(&database.path)?;
@@ -169,6 +175,7 @@ impl Database {
             connection,
             path,
             plans_since_pruning: 0,
+            journal_writes_since_pruning: 0,
         };
         let sqlite = |error| StateError::sqlite(&database.path, error);
         database
@@ -238,6 +245,9 @@ impl Database {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             // A cleared token must not stay readable in a free page.
             self.connection.pragma_update(None, "secure_delete", true)?;
+            // A negative size counts KiB instead of pages.
+            self.connection
+                .pragma_update(None, "cache_size", -CACHE_KIB)?;
             self.connection
                 .pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT_BYTES)
         };

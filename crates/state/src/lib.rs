@@ -6,7 +6,7 @@
 //!
 //! - [`Database`] opens it, refuses what is not ours without touching it, and migrates.
 //!   Each kind of row has a module with its own part of [`Database`]: [`identity`],
-//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`].
+//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`].
 //! - [`StateLock`] keeps a second node with the same identity from starting.
 //! - [`StateError`] says what the operator must do, and whether a restart could help.
 //!
@@ -20,6 +20,7 @@ pub mod device_token;
 mod error;
 mod folder;
 pub mod identity;
+pub mod journal;
 mod lock;
 pub mod node_profile;
 pub mod plans;
@@ -31,6 +32,10 @@ pub use database::Database;
 pub use device_token::{DeviceTokenKey, TokenStored};
 pub use error::{ExitClass, StateError};
 pub use identity::StoredIdentity;
+pub use journal::{
+    EarlierInstance, JournalBounds, JournalEntry, JournalRow, RESULT_LIFETIME, RecordedProcess,
+    RunResult,
+};
 pub use lock::StateLock;
 pub use node_profile::{NodeProfile, SavedEndpoint, StoredTokens};
 pub use plans::{PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};

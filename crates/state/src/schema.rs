@@ -8,7 +8,8 @@ pub const APPLICATION_ID: i32 = 0x4f43_4e44;
 /// One step per schema version, oldest first: step `n` (from 0) leads to version `n + 1`.
 ///
 /// A released step is never edited; a change is a new step at the end.
-const MIGRATIONS: [&str; 1] = [r"
+const MIGRATIONS: [&str; 2] = [
+    r"
 CREATE TABLE device_identity (
     slot INTEGER NOT NULL PRIMARY KEY CHECK (slot = 1),
     device_id TEXT NOT NULL,
@@ -65,7 +66,55 @@ CREATE TABLE auth_failure (
     attempts INTEGER NOT NULL CHECK (attempts > 0),
     at_ms INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    r"
+CREATE TABLE run_journal (
+    sequence INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    invoke_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    session TEXT NOT NULL,
+    command TEXT NOT NULL,
+    accepted_at_ms INTEGER NOT NULL,
+    decided_at_ms INTEGER NOT NULL,
+    decision TEXT NOT NULL,
+    rule TEXT,
+    started_at_ms INTEGER,
+    instance INTEGER,
+    number INTEGER,
+    pid INTEGER,
+    start_time INTEGER,
+    boot_id TEXT,
+    exited_at_ms INTEGER,
+    ending TEXT,
+    exit_code INTEGER,
+    signal INTEGER,
+    duration_ms INTEGER,
+    output_bytes INTEGER,
+    size INTEGER NOT NULL,
+    CHECK ((started_at_ms IS NULL) = (pid IS NULL)),
+    CHECK ((exited_at_ms IS NULL) = (ending IS NULL))
+) STRICT;
+CREATE INDEX run_journal_by_invoke ON run_journal (invoke_id);
+CREATE INDEX run_journal_by_age ON run_journal (accepted_at_ms);
+CREATE INDEX run_journal_by_mark ON run_journal (instance, number);
+CREATE INDEX run_journal_unfinished ON run_journal (sequence)
+    WHERE started_at_ms IS NOT NULL AND exited_at_ms IS NULL;
+
+CREATE TABLE node_instance (
+    instance INTEGER NOT NULL PRIMARY KEY,
+    since_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE run_result (
+    key BLOB NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    params BLOB NOT NULL CHECK (length(params) = 32),
+    payload TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX run_result_by_age ON run_result (at_ms);
+",
+];
 
 /// The tables without which a node cannot say who it is; checked for damage at every open.
 ///

@@ -84,6 +84,7 @@ impl From<SpawnFailure> for RunOutcome {
         Self {
             payload,
             ending: Ending::NotStarted,
+            signal: None,
         }
     }
 }

@@ -35,12 +35,16 @@ fn shell(script: &str) -> RunSpec {
     command(&["sh", "-c", script])
 }
 
+fn started(spec: &RunSpec) -> Running {
+    spawn(spec, &Containment::default()).unwrap()
+}
+
 fn never() -> oneshot::Receiver<Cancel> {
     oneshot::channel().1
 }
 
 async fn outcome(spec: RunSpec) -> RunOutcome {
-    timeout(PATIENCE, run(spec, never()))
+    timeout(PATIENCE, run(spec, &Containment::default(), never()))
         .await
         .expect("the run ends")
 }
@@ -174,7 +178,7 @@ async fn standard_input_is_an_empty_pipe() {
 
 #[tokio::test]
 async fn a_command_leads_its_own_group() {
-    let running = spawn(&shell("cut -d' ' -f1,5 /proc/$$/stat")).unwrap();
+    let running = started(&shell("cut -d' ' -f1,5 /proc/$$/stat"));
     let group = running.group();
     let done = running.wait(never()).await.payload;
     assert_eq!(done.stdout, format!("{group} {group}\n"));
@@ -326,7 +330,7 @@ async fn overdue(script: &str) -> Running {
     spec.argv
         .extend(["sh".to_owned(), ready.display().to_string()]);
     spec.timeout = Some(Duration::from_millis(1));
-    let running = spawn(&spec).unwrap();
+    let running = started(&spec);
     eventually("the command is ready", || ready.exists()).await;
     running
 }
@@ -402,7 +406,7 @@ async fn a_timeout_stops_a_command_that_writes_without_end() {
 
 #[tokio::test]
 async fn a_cancelled_command_is_gone_with_everything_it_started() {
-    let running = spawn(&shell("sleep 1000 & sleep 1000")).unwrap();
+    let running = started(&shell("sleep 1000 & sleep 1000"));
     let group = running.group();
     eventually("the command runs", || group_is_alive(group)).await;
 
@@ -420,7 +424,7 @@ async fn a_cancelled_command_is_gone_with_everything_it_started() {
 
 #[tokio::test]
 async fn a_cancel_also_ends_what_an_ended_command_left_behind() {
-    let running = spawn(&shell("sleep 1000 & echo $!")).unwrap();
+    let running = started(&shell("sleep 1000 & echo $!"));
     let group = running.group();
     // The leader is a zombie from here on, and its child holds the output open.
     eventually("the leader has ended", || {
@@ -445,12 +449,12 @@ async fn a_cancel_also_ends_what_an_ended_command_left_behind() {
 
 #[tokio::test]
 async fn an_abandoned_run_is_killed() {
-    let before_waiting = spawn(&shell("sleep 1000 & sleep 1000")).unwrap();
+    let before_waiting = started(&shell("sleep 1000 & sleep 1000"));
     let group = before_waiting.group();
     drop(before_waiting);
     eventually("the group is gone", || !group_is_alive(group)).await;
 
-    let while_waiting = spawn(&shell("sleep 1000 & sleep 1000")).unwrap();
+    let while_waiting = started(&shell("sleep 1000 & sleep 1000"));
     let group = while_waiting.group();
     let wait = timeout(Duration::from_millis(50), while_waiting.wait(never())).await;
     assert!(wait.is_err());
@@ -518,4 +522,201 @@ async fn output_up_to_the_bound_is_complete() {
 async fn bytes_that_are_no_text_are_replaced() {
     let done = payload_of(command(&["/usr/bin/printf", "a\\377b"])).await;
     assert_eq!((done.stdout.as_str(), done.stdout_bytes), ("a\u{fffd}b", 3));
+}
+
+/// A shell that leaves a daemon behind: another session, no parent, no descriptor of ours. The
+/// daemon writes its process id to the file `$1`.
+const DAEMON: &str = "(setsid sh -c 'echo $$ > \"$0.new\"; mv \"$0.new\" \"$0\"; exec sleep 1000' \"$1\" \
+     </dev/null >/dev/null 2>&1 &)";
+
+/// The process id that a daemon wrote.
+async fn daemon_in(file: &Path) -> String {
+    eventually("the daemon runs", || file.exists()).await;
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn nothing_escapes_a_cancel() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("daemon");
+    let mut spec = shell(&format!("{DAEMON}; sleep 1000"));
+    spec.argv
+        .extend(["sh".to_owned(), file.display().to_string()]);
+    let running = started(&spec);
+    let daemon = daemon_in(&file).await;
+    assert!(is_alive(&daemon));
+
+    let (cancel, cancelled) = oneshot::channel();
+    cancel
+        .send(Cancel {
+            grace: TIMEOUT_GRACE,
+        })
+        .unwrap();
+    let done = timeout(PATIENCE, running.wait(cancelled)).await.unwrap();
+    assert_eq!(done.ending, Ending::Cancelled);
+    assert!(!is_alive(&daemon), "it is gone before the run is over");
+}
+
+#[tokio::test]
+async fn a_daemon_that_ignores_term_is_killed_with_its_run() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("daemon");
+    let mut spec = shell(&format!("trap '' TERM; {DAEMON}; sleep 1000"));
+    spec.argv
+        .extend(["sh".to_owned(), file.display().to_string()]);
+    spec.timeout = Some(Duration::from_millis(500));
+    let running = started(&spec);
+    let daemon = daemon_in(&file).await;
+    let done = timeout(PATIENCE, running.wait(never())).await.unwrap();
+    assert_eq!(done.ending, Ending::TimedOut);
+    assert!(!is_alive(&daemon), "it is gone before the run is over");
+}
+
+#[tokio::test]
+async fn a_dropped_run_takes_its_daemons_along() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("daemon");
+    let mut spec = shell(&format!("{DAEMON}; sleep 1000"));
+    spec.argv
+        .extend(["sh".to_owned(), file.display().to_string()]);
+    let running = started(&spec);
+    let daemon = daemon_in(&file).await;
+    drop(running);
+    eventually("the daemon is gone", || !is_alive(&daemon)).await;
+}
+
+#[tokio::test]
+async fn a_command_that_succeeds_may_leave_a_daemon() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("daemon");
+    let mut spec = shell(DAEMON);
+    spec.argv
+        .extend(["sh".to_owned(), file.display().to_string()]);
+    let done = payload_of(spec).await;
+    assert!(done.success, "{done:?}");
+    let daemon = daemon_in(&file).await;
+    assert!(is_alive(&daemon));
+    nix::sys::signal::kill(Pid::from_raw(daemon.parse().unwrap()), Signal::SIGKILL).unwrap();
+}
+
+#[tokio::test]
+async fn the_signal_that_ended_a_command_is_told() {
+    let done = outcome(shell("kill -9 $$")).await;
+    assert_eq!((done.signal, done.payload.exit_code), (Some(9), None));
+    assert_eq!(outcome(shell("exit 9")).await.signal, None);
+}
+
+#[tokio::test]
+async fn a_command_is_kept_within_its_limits() {
+    let containment = Containment {
+        limits: Limits {
+            memory: Some(64 << 20),
+            pids: Some(77),
+            cpu_millis: None,
+        },
+        delegated: None,
+    };
+    // The limits are there a moment after the start.
+    let script = "until grep -qE 'Max processes +77 ' /proc/self/limits; do :; done; \
+                  grep -E 'Max (data size|processes)' /proc/self/limits";
+    let done = run(shell(script), &containment, never()).await.payload;
+    let words: Vec<&str> = done.stdout.split_whitespace().collect();
+    let expected = "Max data size 67108864 67108864 bytes Max processes 77 77 processes";
+    assert_eq!(words.join(" "), expected);
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    assert!(!own.contains("67108864"), "the node itself is not limited");
+}
+
+#[tokio::test]
+async fn what_a_killed_node_left_running_is_ended() {
+    use crate::mark::Instance;
+    use crate::survivors::{Predecessor, Unfinished, end};
+
+    let folder = TempDir::new().unwrap();
+    // What an earlier process started carries that one's instance.
+    let earlier = Instance::from_raw(Instance::current().as_raw() ^ 1);
+    let start = |number: u32, file: &str| {
+        let file = folder.path().join(file);
+        let script = format!("{DAEMON}; exec sleep 1000");
+        let mark = RunMark::new(earlier, number);
+        let (child, is_marked) = while_marked(mark, || {
+            Command::new("/bin/sh")
+                .args(["-c", &script, "sh"])
+                .arg(&file)
+                .process_group(0)
+                .spawn()
+                .unwrap()
+        });
+        assert!(is_marked);
+        (child, file)
+    };
+    let (mut unfinished, unfinished_file) = start(3, "unfinished");
+    let (mut finished, finished_file) = start(4, "finished");
+    let (mut unrecorded, unrecorded_file) = start(6, "unrecorded");
+    let daemons = [
+        daemon_in(&unfinished_file).await,
+        daemon_in(&finished_file).await,
+        daemon_in(&unrecorded_file).await,
+    ];
+
+    let predecessor = Predecessor {
+        instance: earlier.as_raw(),
+        unfinished: vec![Unfinished {
+            pid: 1,
+            start_time: 0,
+            boot_id: String::new(),
+            number: Some(3),
+        }],
+        last_number: Some(5),
+    };
+    let others = Predecessor {
+        instance: earlier.as_raw() ^ 2,
+        unfinished: Vec::new(),
+        last_number: None,
+    };
+    let ended = timeout(PATIENCE, end(&[predecessor, others])).await;
+    assert_eq!(ended.unwrap(), 4);
+    assert!(!unfinished.wait().await.unwrap().success());
+    assert!(!unrecorded.wait().await.unwrap().success());
+    let alive = daemons.each_ref().map(|daemon| is_alive(daemon));
+    assert_eq!(alive, [false, true, false]);
+
+    let last = Predecessor {
+        instance: earlier.as_raw(),
+        unfinished: Vec::new(),
+        last_number: Some(3),
+    };
+    assert_eq!(timeout(PATIENCE, end(&[last])).await.unwrap(), 2);
+    assert!(!finished.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn an_unmarked_survivor_is_known_by_its_start() {
+    use crate::census::boot_id;
+    use crate::survivors::{Predecessor, Unfinished, end};
+
+    let mut child = Command::new("/bin/sleep")
+        .arg("1000")
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let pid = child.id().unwrap().cast_signed();
+    let start_time = Stat::of(Pid::from_raw(pid)).unwrap().start_time;
+    let recorded = |start_time, boot_id: &str| Predecessor {
+        instance: 7,
+        unfinished: vec![Unfinished {
+            pid,
+            start_time,
+            boot_id: boot_id.to_owned(),
+            number: None,
+        }],
+        last_number: Some(u32::MAX),
+    };
+    let boot_id = boot_id().unwrap();
+    assert_eq!(end(&[recorded(start_time + 1, &boot_id)]).await, 0);
+    assert_eq!(end(&[recorded(start_time, "another boot")]).await, 0);
+    assert!(child.try_wait().unwrap().is_none());
+    let recorded = [recorded(start_time, &boot_id)];
+    let (ended, _) = tokio::join!(end(&recorded), child.wait());
+    assert_eq!(ended, 1);
 }

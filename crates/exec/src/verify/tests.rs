@@ -223,7 +223,9 @@ async fn output_after(scene: &Scene, argv: &[&str], change: impl FnOnce(&Scene))
         timeout: None,
     };
     let (_sender, cancel) = tokio::sync::oneshot::channel();
-    let payload = crate::run::run(spec, cancel).await.payload;
+    let payload = crate::run::run(spec, &crate::run::Containment::default(), cancel)
+        .await
+        .payload;
     assert_eq!(
         (payload.stderr.as_str(), &payload.error),
         ("", &None),
@@ -302,7 +304,10 @@ async fn the_directory_that_was_checked_is_the_one_that_the_command_runs_in() {
     };
     let (_sender, cancel) = tokio::sync::oneshot::channel();
     assert_eq!(
-        crate::run::run(spec, cancel).await.payload.stdout,
+        crate::run::run(spec, &crate::run::Containment::default(), cancel)
+            .await
+            .payload
+            .stdout,
         "marker\n"
     );
 }

@@ -1,0 +1,79 @@
+//! Processes whose parents ended before them. Where this process is their reaper, it must wait for
+//! them, or they stay as zombies.
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::census::{Stat, mark_of, processes};
+use crate::mark::Instance;
+
+/// Makes orphaned descendants children of this process, so that they neither vanish from sight
+/// nor depend on the machine's first process to be buried.
+///
+/// # Errors
+/// The system's.
+#[cfg(target_os = "linux")]
+pub fn adopt() -> Result<(), Errno> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Orphans belong to the machine's first process on this system.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn adopt() -> Result<(), Errno> {
+    Ok(())
+}
+
+/// Waits for every dead child that carries a mark of this process and that nobody else waits for,
+/// and says how many there were. Children that this process did not start as runs are left alone.
+#[cfg(target_os = "linux")]
+pub fn reap(is_waited_for: impl Fn(Pid) -> bool) -> usize {
+    use nix::sys::wait::{Id, waitid};
+
+    let mut reaped = 0;
+    loop {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) else {
+            return reaped;
+        };
+        if !is_orphan(pid, &is_waited_for) {
+            // The kernel shows this one first for as long as nobody waits for it.
+            return reaped + reap_each(is_waited_for);
+        }
+        if !wait_for(pid) {
+            return reaped;
+        }
+        reaped += 1;
+    }
+}
+
+/// There is nothing to wait for on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn reap(_: impl Fn(Pid) -> bool) -> usize {
+    0
+}
+
+fn reap_each(is_waited_for: impl Fn(Pid) -> bool) -> usize {
+    let this = Pid::this();
+    let orphans = processes().filter(|pid| {
+        Stat::of(*pid).is_some_and(|stat| stat.is_zombie_of(this))
+            && is_orphan(*pid, &is_waited_for)
+    });
+    orphans.filter(|pid| wait_for(*pid)).count()
+}
+
+fn is_orphan(pid: Pid, is_waited_for: impl Fn(Pid) -> bool) -> bool {
+    let ours =
+        mark_of(pid, &mut Vec::new()).is_some_and(|mark| mark.instance() == Instance::current());
+    ours && !is_waited_for(pid)
+}
+
+fn wait_for(pid: Pid) -> bool {
+    matches!(
+        waitpid(pid, Some(WaitPidFlag::WNOHANG)),
+        Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+    )
+}
