@@ -48,6 +48,14 @@ const CLOSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 const CLOSE_FLUSH: Duration = Duration::from_millis(250);
 /// Longest wait for a denial's acknowledgement before its result is sent anyway (§11.6).
 const EVENT_ACKNOWLEDGEMENT: Duration = Duration::from_secs(2);
+/// First wait before sending something again that the gateway could not take; it doubles. While
+/// 2026.9.6 writes down that any node was paired, it refuses what the others send (§10).
+const RESEND_AFTER: Duration = Duration::from_millis(100);
+/// How often a result is sent again: for 6 s, longer than any such writing takes. A connection that
+/// was superseded is refused for good.
+const RESULT_RESENDS: u32 = 6;
+/// How often the event before a failed result is sent again: within its acknowledgement's limit.
+const EVENT_RESENDS: u32 = 4;
 /// After this the answer to a request is not waited for any more (§12).
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How often host statistics are sent (§11.1).
@@ -129,8 +137,15 @@ enum Phase {
 enum Pending {
     Connect,
     Event,
-    EventBeforeResult(InvokeAnswer),
-    Result(InvokeId),
+    EventBeforeResult {
+        answer: InvokeAnswer,
+        resends: u32,
+    },
+    Result {
+        answer: InvokeAnswer,
+        node_id: String,
+        resends: u32,
+    },
     SkillBins(oneshot::Sender<Option<Vec<String>>>),
     /// Host statistics, or the question for the surface request's id.
     Publication,
@@ -255,15 +270,29 @@ impl Connection {
         pending: Pending,
         ctx: &mut Context<Self>,
     ) -> Option<String> {
+        let frame = self.encode(method, params)?;
+        self.send_request(frame, pending, ctx)
+    }
+
+    /// A request frame with its id; `None` when it does not serialise.
+    fn encode(&mut self, method: Method, params: &impl Serialize) -> Option<(String, String)> {
         self.next_request += 1;
         let id = self.next_request.to_string();
-        let text = match encode_request(&id, method, params) {
-            Ok(text) => text,
+        match encode_request(&id, method, params) {
+            Ok(text) => Some((id, text)),
             Err(error) => {
                 warn!(%error, method = method.name(), "request does not serialise; not sent");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    fn send_request(
+        &mut self,
+        (id, text): (String, String),
+        pending: Pending,
+        ctx: &mut Context<Self>,
+    ) -> Option<String> {
         let sent = self.outbound.as_ref().map(|outbound| outbound.text(text));
         match sent {
             Some(Ok(())) => {
@@ -279,14 +308,54 @@ impl Connection {
         }
     }
 
-    fn send_result(&mut self, answer: &InvokeAnswer, ctx: &mut Context<Self>) {
+    fn send_result(&mut self, answer: InvokeAnswer, ctx: &mut Context<Self>) {
         let Some(node_id) = self.invokes.remove(&answer.id) else {
             debug!(invoke = %answer.id, "nobody waits for this result any more; dropped");
             return;
         };
+        self.request_result(answer, node_id, 0, ctx);
+    }
+
+    fn request_result(
+        &mut self,
+        answer: InvokeAnswer,
+        node_id: String,
+        resends: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        // The answer stays until the gateway has taken it, so its text is made first.
         let params = InvokeResultParams::new(&answer.id, &node_id, &answer.result);
-        let pending = Pending::Result(answer.id.clone());
-        self.request(Method::NodeInvokeResult, &params, pending, ctx);
+        let Some(frame) = self.encode(Method::NodeInvokeResult, &params) else {
+            return;
+        };
+        let pending = Pending::Result {
+            answer,
+            node_id,
+            resends,
+        };
+        self.send_request(frame, pending, ctx);
+    }
+
+    /// Sends the event that has to be acknowledged before this failed result (§11.6).
+    fn send_event_before_result(
+        &mut self,
+        answer: InvokeAnswer,
+        event: NodeEvent,
+        resends: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        let pending = Pending::EventBeforeResult { answer, resends };
+        let Some(request) = self.send_event(&event, pending, ctx) else {
+            return;
+        };
+        ctx.run_later(EVENT_ACKNOWLEDGEMENT, move |actor, ctx| {
+            if let Some((_, Pending::EventBeforeResult { answer, .. })) =
+                actor.pending.remove(&request)
+            {
+                debug!(invoke = %answer.id, "event not acknowledged in time");
+                actor.send_result(answer, ctx);
+            }
+        });
     }
 
     fn send_event(
@@ -306,7 +375,7 @@ impl Connection {
 
     fn refuse_invoke(&mut self, id: InvokeId, error: InvokeError, ctx: &mut Context<Self>) {
         self.send_result(
-            &InvokeAnswer {
+            InvokeAnswer {
                 id,
                 result: Err(error),
                 event: None,
@@ -384,20 +453,42 @@ impl Connection {
                     debug!(%error, "event not taken by the gateway");
                 }
             }
-            Pending::EventBeforeResult(answer) => {
-                if let Err(error) = response.result {
-                    debug!(%error, invoke = %answer.id, "event not taken by the gateway");
+            Pending::EventBeforeResult { answer, resends } => {
+                match (response.result, &answer.event) {
+                    (Err(error), Some(event)) if may_resend(&error, resends, EVENT_RESENDS) => {
+                        let event = event.clone();
+                        ctx.run_later(resend_after(resends), move |actor, ctx| {
+                            actor.send_event_before_result(answer, event, resends + 1, ctx);
+                        });
+                    }
+                    (result, _) => {
+                        if let Err(error) = result {
+                            debug!(%error, invoke = %answer.id, "event not taken by the gateway");
+                        }
+                        self.send_result(answer, ctx);
+                    }
                 }
-                self.send_result(&answer, ctx);
             }
-            Pending::Result(invoke) => match response.result {
+            Pending::Result {
+                answer,
+                node_id,
+                resends,
+            } => match response.result {
                 Ok(payload) => {
                     let payload = payload.map_or("null", RawValue::get);
                     if payload.contains("\"ignored\":true") {
-                        info!(%invoke, "the gateway no longer waited for this result");
+                        info!(invoke = %answer.id, "the gateway no longer waited for this result");
                     }
                 }
-                Err(error) => warn!(%invoke, %error, "result not taken by the gateway"),
+                Err(error) if may_resend(&error, resends, RESULT_RESENDS) => {
+                    debug!(invoke = %answer.id, %error, "result sent again soon");
+                    ctx.run_later(resend_after(resends), move |actor, ctx| {
+                        actor.request_result(answer, node_id, resends + 1, ctx);
+                    });
+                }
+                Err(error) => {
+                    warn!(invoke = %answer.id, %error, "result not taken by the gateway");
+                }
             },
             Pending::SkillBins(asker) => {
                 let payload = response
@@ -706,22 +797,23 @@ impl Handler<InvokeAnswer> for Connection {
             return debug!(invoke = %answer.id, "answer to a cancelled invoke dropped");
         }
         let Some(event) = answer.event.clone() else {
-            return self.send_result(&answer, ctx);
+            return self.send_result(answer, ctx);
         };
         if answer.result.is_ok() {
             self.send_event(&event, Pending::Event, ctx);
-            return self.send_result(&answer, ctx);
+            return self.send_result(answer, ctx);
         }
-        let Some(request) = self.send_event(&event, Pending::EventBeforeResult(answer), ctx) else {
-            return;
-        };
-        ctx.run_later(EVENT_ACKNOWLEDGEMENT, move |actor, ctx| {
-            if let Some((_, Pending::EventBeforeResult(answer))) = actor.pending.remove(&request) {
-                debug!(invoke = %answer.id, "event not acknowledged in time");
-                actor.send_result(&answer, ctx);
-            }
-        });
+        self.send_event_before_result(answer, event, 0, ctx);
     }
+}
+
+/// Whether the gateway says itself that it will take something later.
+fn may_resend(error: &GatewayError, resends: u32, limit: u32) -> bool {
+    error.retryable == Some(true) && resends < limit
+}
+
+fn resend_after(resends: u32) -> Duration {
+    RESEND_AFTER * (1 << resends.min(RESULT_RESENDS))
 }
 
 impl Handler<AskSkillBins> for Connection {

@@ -209,6 +209,9 @@ pub(crate) struct Supervisor {
     credentials: Credentials,
     token_scope: TokenScope,
     device_token: Option<SecretString>,
+    /// What the latest attempt would present first, as the next start would: that is what a
+    /// terminal failure is remembered of, also when a dead device token is forgotten meanwhile.
+    presented: Vec<SecretString>,
     hold_back: Option<Duration>,
     family: Family,
     pairing: Option<Addr<Pairing>>,
@@ -241,6 +244,7 @@ impl Supervisor {
             credentials: options.credentials,
             token_scope,
             device_token: options.device_token,
+            presented: Vec::new(),
             hold_back: options.hold_back,
             family,
             pairing: None,
@@ -277,6 +281,8 @@ impl Supervisor {
             self.enter(State::Connecting);
         }
         let attempt = self.reconnect.attempt();
+        let first_choice = self.credentials.select(false);
+        self.presented = first_choice.secrets().into_iter().cloned().collect();
         debug!(generation = self.generation, ?attempt, "connecting");
         self.connection = Some(Connection::launch(ConnectionOptions {
             generation: self.generation,
@@ -356,11 +362,9 @@ impl Supervisor {
             self.announcer.line(&format!("openclaw-node: {remedy}"));
         }
         self.enter(State::Stopping);
-        let attempt = self.reconnect.attempt();
-        let presented = self.credentials.select(attempt.add_device_token);
         let record = RecordAuthFailure {
             gateway_scope: self.token_scope.gateway_scope.clone(),
-            secrets: presented.secrets().into_iter().cloned().collect(),
+            secrets: std::mem::take(&mut self.presented),
             detail_code: code.name().to_owned(),
         };
         let recorded = self.family.store.send(record).timeout(STORE_DEADLINE);

@@ -29,6 +29,4 @@ pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};
 pub use profile::{NodeIdPlan, display_name, plan_node_id};
-pub use settings::{
-    ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError,
-};
+pub use settings::{ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError};

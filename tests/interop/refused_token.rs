@@ -11,6 +11,7 @@ use crate::on_each_release;
 use crate::waiting::{PATIENCE, eventually};
 
 on_each_release!(a_wrong_token_ends_the_node_and_the_next_start_holds_back);
+on_each_release!(a_paired_node_gets_in_by_its_device_token_where_the_shared_one_is_wrong);
 
 async fn a_wrong_token_ends_the_node_and_the_next_start_holds_back(release: Release) {
     let gateway = GatewayProcess::shared(release).await;
@@ -57,4 +58,21 @@ async fn a_wrong_token_ends_the_node_and_the_next_start_holds_back(release: Rele
     let mut node = home.start(Start::with_token(relay.address(), TOKEN));
     node.wait_for_line("node host gateway connected", 1).await;
     assert_eq!(relay.accepted(), 2);
+}
+
+async fn a_paired_node_gets_in_by_its_device_token_where_the_shared_one_is_wrong(release: Release) {
+    let gateway = GatewayProcess::shared(release).await;
+    let relay = Relay::start(RelayOptions::to(gateway.address()))
+        .await
+        .unwrap();
+    let home = NodeHome::new(Host::Ours);
+    let mut node = home.start(Start::with_token(relay.address(), TOKEN));
+    node.wait_for_line("node host gateway connected", 1).await;
+    node.stop().await;
+
+    let mut node = home.start(Start::with_token(relay.address(), "not-the-token"));
+    node.wait_for_line("node host gateway connected", 1).await;
+    // Once to be paired, once with the wrong token alone, once with the device token beside it.
+    assert_eq!(relay.accepted(), 3);
+    assert_eq!(node.lines("reconnect paused"), [""; 0]);
 }
