@@ -297,7 +297,7 @@ async fn every_step_of_the_handshake_has_a_deadline() {
             gateway.set_faults(Faults::default()).await.unwrap();
             let view = gateway.admit(DEADLINE).await.unwrap();
             answers(&gateway, &view).await;
-            assert_eq!(node.lines_with(CONNECTED).len(), 1, "{node}");
+            assert_eq!(node.lines_until(CONNECTED, 1).await.len(), 1, "{node}");
         });
     }
     while let Some(attempt) = attempts.join_next().await {
