@@ -11,6 +11,8 @@ use crate::waiting::{PATIENCE, eventually};
 
 /// What a gateway says that has forgotten an approval, which it does 15 s after it was given.
 const UNKNOWN_APPROVAL: &str = "UNKNOWN_APPROVAL_ID";
+/// The code for an approval that is undecided, denied or used up.
+const APPROVAL_REQUIRED: &str = "APPROVAL_REQUIRED";
 
 on_each_release!(an_approved_plan_runs_once_and_as_it_was_prepared);
 
@@ -53,7 +55,7 @@ async fn an_approved_plan_runs_once_and_as_it_was_prepared(release: Release) {
 
     let replayed = desk.run(plan, &approval).await.unwrap_err();
     assert!(
-        ["APPROVAL_REQUIRED", UNKNOWN_APPROVAL]
+        [APPROVAL_REQUIRED, UNKNOWN_APPROVAL]
             .map(Value::from)
             .contains(&replayed.details["code"]),
         "{replayed}"
@@ -100,7 +102,13 @@ impl Desk {
             let approval = self.approve(plan).await;
             let ran = self.run(plan, &approval).await;
             match &ran {
-                Err(error) if error.details["code"] == UNKNOWN_APPROVAL => Err(ran),
+                // Forgotten, or used up by an attempt that the gateway itself then gave up.
+                Err(error)
+                    if error.details["code"] == UNKNOWN_APPROVAL
+                        || error.details["code"] == APPROVAL_REQUIRED =>
+                {
+                    Err(ran)
+                }
                 _ => Ok((approval, ran)),
             }
         })
