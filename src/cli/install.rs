@@ -104,9 +104,7 @@ fn prepare(
     };
     action::check_installable(manager, replace)?;
     Plan::make(arguments, environment, manager).map_err(|error| {
-        let hint = error
-            .hint
-            .map(|text| Hint::new(HintKind::Generic, text));
+        let hint = error.hint.map(|text| Hint::new(HintKind::Generic, text));
         let text = format!("Node install failed: {}", error.text);
         Box::new(Report::failed(Action::Install, text).with_hints(hint))
     })

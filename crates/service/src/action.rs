@@ -406,10 +406,8 @@ pub fn uninstall(manager: &dyn ServiceManager) -> Report {
         Err(error) => return Report::service_error(Action::Uninstall, &error),
     }
     match manager.uninstall() {
-        Ok(lines) => {
-            Report::done(Action::Uninstall, "uninstalled", ServiceState::of(manager))
-                .with_lines(lines)
-        }
+        Ok(lines) => Report::done(Action::Uninstall, "uninstalled", ServiceState::of(manager))
+            .with_lines(lines),
         Err(error) => Report::service_error(Action::Uninstall, &error),
     }
 }

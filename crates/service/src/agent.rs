@@ -32,7 +32,9 @@ pub enum UnrenderableAgent {
         path: PathBuf,
     },
     /// A character that XML cannot hold.
-    #[error("{what} cannot be written into a service file: it holds a control character or a line break")]
+    #[error(
+        "{what} cannot be written into a service file: it holds a control character or a line break"
+    )]
     Character {
         /// What the word is, such as `argument --display-name`.
         what: String,
@@ -46,13 +48,13 @@ pub enum UnrenderableAgent {
 ///
 /// # Errors
 /// [`UnrenderableAgent`], when a value has no place in a property list.
-pub fn render(
-    definition: &Definition,
-    places: &AgentPlaces,
-) -> Result<String, UnrenderableAgent> {
+pub fn render(definition: &Definition, places: &AgentPlaces) -> Result<String, UnrenderableAgent> {
     let template = Value::from_reader_xml(TEMPLATE)?;
     let mut agent = template.into_dictionary().unwrap_or_default();
-    agent.insert("ProgramArguments".to_owned(), arguments(definition, places)?);
+    agent.insert(
+        "ProgramArguments".to_owned(),
+        arguments(definition, places)?,
+    );
     let mut variables = Dictionary::new();
     for (name, value) in &definition.environment {
         let value = word(&format!("variable {name}"), value)?;
@@ -69,10 +71,7 @@ pub fn render(
     Ok(written)
 }
 
-fn arguments(
-    definition: &Definition,
-    places: &AgentPlaces,
-) -> Result<Value, UnrenderableAgent> {
+fn arguments(definition: &Definition, places: &AgentPlaces) -> Result<Value, UnrenderableAgent> {
     let program = word("the program's path", text(&definition.program)?)?;
     let environment_file = word(
         "the environment file's path",
@@ -179,12 +178,10 @@ fn without_wrapper(all: Vec<String>) -> (Vec<String>, Option<PathBuf>) {
         let file = all.get(at + 1).map(PathBuf::from);
         return (all.into_iter().skip(at + 2).collect(), file);
     }
-    let file = all
-        .windows(2)
-        .find_map(|pair| match pair {
-            [option, file] if option == ENV_FILE_OPTION => Some(PathBuf::from(file)),
-            _ => None,
-        });
+    let file = all.windows(2).find_map(|pair| match pair {
+        [option, file] if option == ENV_FILE_OPTION => Some(PathBuf::from(file)),
+        _ => None,
+    });
     (all, file)
 }
 
@@ -261,17 +258,40 @@ mod tests {
             let error = render(&definition(&["--display-name", wrong]), &places())
                 .unwrap_err()
                 .to_string();
-            assert!(error.starts_with("argument --display-name cannot"), "{error}");
+            assert!(
+                error.starts_with("argument --display-name cannot"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn upstreams_wrapper_is_seen_through() {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|&word| word.to_owned())
+                .collect::<Vec<_>>()
+        };
         let bare = words(&["/n/node", "/o/index.js", "node", "run"]);
         for wrapped in [
-            words(&["/bin/sh", "/s/ai.openclaw.node-env-wrapper.sh", "/s/e.env", "/n/node", "/o/index.js", "node", "run"]),
-            words(&["/s/ai.openclaw.node-env-wrapper.sh", "/s/e.env", "/n/node", "/o/index.js", "node", "run"]),
+            words(&[
+                "/bin/sh",
+                "/s/ai.openclaw.node-env-wrapper.sh",
+                "/s/e.env",
+                "/n/node",
+                "/o/index.js",
+                "node",
+                "run",
+            ]),
+            words(&[
+                "/s/ai.openclaw.node-env-wrapper.sh",
+                "/s/e.env",
+                "/n/node",
+                "/o/index.js",
+                "node",
+                "run",
+            ]),
         ] {
             assert_eq!(
                 without_wrapper(wrapped),

@@ -199,37 +199,74 @@ mod tests {
         let right = Some(PathBuf::from("/run/user/1500"));
         let cases: Vec<(Facts, &str)> = vec![
             (
-                Facts { is_booted: false, is_container: true, ..facts() },
+                Facts {
+                    is_booted: false,
+                    is_container: true,
+                    ..facts()
+                },
                 "openclaw-node run",
             ),
             (
-                Facts { is_booted: false, has_systemctl: false, ..facts() },
+                Facts {
+                    is_booted: false,
+                    has_systemctl: false,
+                    ..facts()
+                },
                 "openclaw-node run",
             ),
-            (Facts { has_systemctl: false, ..facts() }, "install the package systemd"),
             (
-                Facts { uid: 0, user: "root".into(), sudo_user: Some("ann".into()), ..facts() },
+                Facts {
+                    has_systemctl: false,
+                    ..facts()
+                },
+                "install the package systemd",
+            ),
+            (
+                Facts {
+                    uid: 0,
+                    user: "root".into(),
+                    sudo_user: Some("ann".into()),
+                    ..facts()
+                },
                 "openclaw-node install --system",
             ),
             (
-                Facts { uid: 0, user: "root".into(), ..facts() },
+                Facts {
+                    uid: 0,
+                    user: "root".into(),
+                    ..facts()
+                },
                 "openclaw-node install --system",
             ),
             (
-                Facts { has_manager_socket: true, ..facts() },
+                Facts {
+                    has_manager_socket: true,
+                    ..facts()
+                },
                 "export XDG_RUNTIME_DIR=/run/user/$(id -u)",
             ),
             (
-                Facts { has_manager_socket: true, runtime_dir: Some("/tmp/wrong".into()), ..facts() },
+                Facts {
+                    has_manager_socket: true,
+                    runtime_dir: Some("/tmp/wrong".into()),
+                    ..facts()
+                },
                 "export XDG_RUNTIME_DIR=/run/user/$(id -u)",
             ),
             (facts(), "sudo loginctl enable-linger tester"),
             (
-                Facts { runtime_dir: right.clone(), ..facts() },
+                Facts {
+                    runtime_dir: right.clone(),
+                    ..facts()
+                },
                 "sudo loginctl enable-linger tester",
             ),
             (
-                Facts { has_manager_socket: true, runtime_dir: right, ..facts() },
+                Facts {
+                    has_manager_socket: true,
+                    runtime_dir: right,
+                    ..facts()
+                },
                 "No medium found",
             ),
         ];
@@ -243,11 +280,14 @@ mod tests {
     #[test]
     fn a_container_gets_upstreams_two_hints_and_wsl_its_own() {
         let kinds = |is_wsl: bool| -> Vec<HintKind> {
-            Unavailable::NoSystemd { is_container: !is_wsl, is_wsl }
-                .hints()
-                .iter()
-                .map(|hint| hint.kind)
-                .collect()
+            Unavailable::NoSystemd {
+                is_container: !is_wsl,
+                is_wsl,
+            }
+            .hints()
+            .iter()
+            .map(|hint| hint.kind)
+            .collect()
         };
         assert_eq!(
             kinds(false),

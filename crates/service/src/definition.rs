@@ -159,17 +159,47 @@ mod tests {
         let none: Vec<(String, String)> = Vec::new();
         let marked: Vec<_> = markers().into();
         for (command, environment, owner) in [
-            (&["/home/a/.local/bin/openclaw-node", "run", "--port", "1"] as &[&str], &marked, Owner::Native),
+            (
+                &["/home/a/.local/bin/openclaw-node", "run", "--port", "1"] as &[&str],
+                &marked,
+                Owner::Native,
+            ),
             (&["/usr/bin/openclaw-node", "run"], &none, Owner::Native),
-            (&["/usr/bin/node", "/usr/lib/node_modules/openclaw/dist/index.js", "node", "run"], &marked, Owner::Upstream),
-            (&["/usr/bin/node", "/usr/lib/node_modules/openclaw/dist/index.js", "node", "run"], &none, Owner::Upstream),
-            (&["/usr/bin/openclaw", "node", "run"], &none, Owner::Upstream),
+            (
+                &[
+                    "/usr/bin/node",
+                    "/usr/lib/node_modules/openclaw/dist/index.js",
+                    "node",
+                    "run",
+                ],
+                &marked,
+                Owner::Upstream,
+            ),
+            (
+                &[
+                    "/usr/bin/node",
+                    "/usr/lib/node_modules/openclaw/dist/index.js",
+                    "node",
+                    "run",
+                ],
+                &none,
+                Owner::Upstream,
+            ),
+            (
+                &["/usr/bin/openclaw", "node", "run"],
+                &none,
+                Owner::Upstream,
+            ),
             (&["/opt/wrapper"], &marked, Owner::Upstream),
             (&["/usr/bin/sleep", "600"], &none, Owner::Foreign),
             (&["/usr/bin/openclaw-node", "demo"], &none, Owner::Foreign),
             (&[], &none, Owner::Foreign),
         ] {
-            assert_eq!(Owner::of(&words(command), environment), owner, "{command:?}");
+            assert_eq!(
+                Owner::of(&words(command), environment),
+                owner,
+                "{command:?}"
+            );
         }
     }
 
@@ -181,8 +211,9 @@ mod tests {
             "/usr/local/bin:/usr/bin:/bin:/home/tester/.local/bin:/home/tester/.npm-global/bin:/home/tester/bin:/home/tester/.nix-profile/bin"
         );
         assert!(
-            search_path(Platform::Linux, home, |folder| folder.ends_with(".cargo/bin"))
-                .ends_with(":/home/tester/.cargo/bin")
+            search_path(Platform::Linux, home, |folder| folder
+                .ends_with(".cargo/bin"))
+            .ends_with(":/home/tester/.cargo/bin")
         );
         assert_eq!(
             search_path(Platform::MacOs, home, |_| false),

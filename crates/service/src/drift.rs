@@ -43,11 +43,7 @@ pub fn environment(
 ) -> Vec<(String, String)> {
     let kept = |name: &str| Some((name.to_owned(), chosen(name)?));
     let path = definition::search_path(platform, home, Path::is_dir);
-    let [
-        before_path @ ..,
-        insecure,
-        log,
-    ] = KEPT_VARIABLES;
+    let [before_path @ .., insecure, log] = KEPT_VARIABLES;
     before_path
         .into_iter()
         .filter_map(kept)
@@ -151,7 +147,10 @@ mod tests {
         assert_eq!(compare(&unit(&[("/u", written)]), &expected), []);
         let current = unit(&[
             ("/u", written),
-            ("/d.conf", "[Service]\nRestart=no\nEnvironment=\"B=3\" C=4\nMemoryMax=1G\n"),
+            (
+                "/d.conf",
+                "[Service]\nRestart=no\nEnvironment=\"B=3\" C=4\nMemoryMax=1G\n",
+            ),
         ]);
         let found: Vec<_> = compare(&current, &expected)
             .into_iter()

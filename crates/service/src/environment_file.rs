@@ -269,8 +269,14 @@ mod tests {
         file.set("OPENCLAW_GATEWAY_TOKEN", " t ").unwrap();
         file.set("MINE", "kept").unwrap();
         file.store(&path, Syntax::Systemd).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "MINE=kept\nOPENCLAW_GATEWAY_TOKEN=t\n");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "MINE=kept\nOPENCLAW_GATEWAY_TOKEN=t\n"
+        );
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let mut file = EnvironmentFile::load(&path).unwrap();
         file.forget_managed();
         assert_eq!(file.names().collect::<Vec<_>>(), ["MINE"]);
@@ -286,7 +292,10 @@ mod tests {
             .set("OPENCLAW_GATEWAY_TOKEN", "secret\nsecret")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("OPENCLAW_GATEWAY_TOKEN") && !error.contains("secret"), "{error}");
+        assert!(
+            error.contains("OPENCLAW_GATEWAY_TOKEN") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     #[test]

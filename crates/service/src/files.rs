@@ -96,7 +96,10 @@ mod tests {
         write(&path, "one", PUBLIC_FILE).unwrap();
         assert_eq!(mode(&path), 0o644);
         write(&path, "two", PRIVATE_FILE).unwrap();
-        assert_eq!((mode(&path), fs::read_to_string(&path).unwrap().as_str()), (0o600, "two"));
+        assert_eq!(
+            (mode(&path), fs::read_to_string(&path).unwrap().as_str()),
+            (0o600, "two")
+        );
         let copy = back_up(&path).unwrap();
         assert_eq!(copy, folder.path().join("a/b/unit.bak"));
         assert_eq!(mode(&copy), 0o600);

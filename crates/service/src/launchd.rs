@@ -59,7 +59,8 @@ impl Launchd {
     }
 
     fn plist(&self) -> PathBuf {
-        self.home.join(format!("Library/LaunchAgents/{LABEL}.plist"))
+        self.home
+            .join(format!("Library/LaunchAgents/{LABEL}.plist"))
     }
 
     fn domain(&self) -> String {
@@ -79,7 +80,10 @@ impl Launchd {
         if answer.is_success() {
             return Ok(());
         }
-        if answer.code.is_some_and(|code| NO_SUCH_DOMAIN.contains(&code)) {
+        if answer
+            .code
+            .is_some_and(|code| NO_SUCH_DOMAIN.contains(&code))
+        {
             return Err(Unavailable::NoDesktopSession.into());
         }
         let code = answer.code.unwrap_or_default();
@@ -99,7 +103,9 @@ impl Launchd {
         let arguments = ["bootstrap", domain.as_str(), &plist];
         for _ in 0..LOOKS {
             let answer = self.launchctl(&arguments, JOB)?;
-            let is_leaving = answer.code.is_some_and(|code| STILL_LEAVING.contains(&code));
+            let is_leaving = answer
+                .code
+                .is_some_and(|code| STILL_LEAVING.contains(&code));
             if answer.is_success() || (is_leaving && self.is_loaded()) {
                 return Ok(());
             }

@@ -229,8 +229,7 @@ impl Inspection {
     /// What belongs on standard error.
     #[must_use]
     pub fn complaint(&self) -> Option<&'static str> {
-        (self.service.state.loaded()
-            && self.service.runtime.status == RuntimeStatus::Stopped)
+        (self.service.state.loaded() && self.service.runtime.status == RuntimeStatus::Stopped)
             .then_some("Service is loaded but not running.")
     }
 }
@@ -246,7 +245,12 @@ fn describe(runtime: &Runtime) -> String {
     let mut parts = Vec::new();
     parts.extend(runtime.pid.map(|pid| format!("pid {pid}")));
     parts.extend(runtime.state.as_ref().map(|state| format!("state {state}")));
-    parts.extend(runtime.sub_state.as_ref().map(|state| format!("sub {state}")));
+    parts.extend(
+        runtime
+            .sub_state
+            .as_ref()
+            .map(|state| format!("sub {state}")),
+    );
     parts.extend(runtime.last_exit_status.map(|status| match signal(status) {
         Some(signal) => format!("last exit {status} ({signal})"),
         None => format!("last exit {status}"),
@@ -303,9 +307,6 @@ mod tests {
             "stopped (state inactive, sub dead, last exit 143 (SIGTERM), reason 1)"
         );
         assert_eq!(describe(&Runtime::of(RuntimeStatus::Stopped)), "stopped");
-        assert_eq!(
-            describe(&Runtime::unknown("why")),
-            "unknown (why)"
-        );
+        assert_eq!(describe(&Runtime::unknown("why")), "unknown (why)");
     }
 }

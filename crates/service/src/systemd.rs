@@ -94,7 +94,9 @@ impl Systemd {
         arguments: &[&str],
         deadline: std::time::Duration,
     ) -> Result<Answer, ServiceError> {
-        let all = [self.scope.flag()].into_iter().chain(arguments.iter().copied());
+        let all = [self.scope.flag()]
+            .into_iter()
+            .chain(arguments.iter().copied());
         Ok(self.tools.run("systemctl", all, deadline)?)
     }
 
@@ -247,9 +249,10 @@ impl ServiceManager for Systemd {
         let facts = session::facts(&self.account, &self.tools, has_systemctl, said);
         Err(match (self.scope, Unavailable::diagnose(facts.clone())) {
             (Scope::User, reason) => reason,
-            (Scope::System, reason @ (Unavailable::NoSystemd { .. } | Unavailable::NoSystemctl)) => {
-                reason
-            }
+            (
+                Scope::System,
+                reason @ (Unavailable::NoSystemd { .. } | Unavailable::NoSystemctl),
+            ) => reason,
             (Scope::System, _) => Unavailable::Other { said: facts.said },
         })
     }
@@ -420,12 +423,16 @@ impl ServiceManager for Systemd {
         let secrets =
             self.secret_source(|name| installed.file_variables.iter().any(|known| known == name));
         let mut written = UnitFile::default();
-        written.read(&unit::render(self.scope, &expected, &secrets)?, Path::new(""));
-        let mut drift = drift::compare(
-            &drift::unit_values(&current),
-            &drift::unit_values(&written),
+        written.read(
+            &unit::render(self.scope, &expected, &secrets)?,
+            Path::new(""),
         );
-        if self.properties().is_ok_and(|properties| properties.needs_reload()) {
+        let mut drift =
+            drift::compare(&drift::unit_values(&current), &drift::unit_values(&written));
+        if self
+            .properties()
+            .is_ok_and(|properties| properties.needs_reload())
+        {
             drift.push(Drift {
                 key: "NeedDaemonReload".to_owned(),
                 current: Some("yes".to_owned()),
@@ -469,7 +476,10 @@ impl ServiceManager for Systemd {
             return Ok(());
         }
         let user = self.account.name.clone();
-        let reason = match self.tools.run("loginctl", ["enable-linger", &user], QUESTION) {
+        let reason = match self
+            .tools
+            .run("loginctl", ["enable-linger", &user], QUESTION)
+        {
             Ok(answer) if answer.is_success() => return self.await_manager(),
             Ok(answer) => session::in_one_line(&answer.stderr),
             Err(error) => error.to_string(),

@@ -111,9 +111,9 @@ impl Tools {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let ended = self.runtime.block_on(async {
-            tokio::time::timeout(deadline, command.output()).await
-        });
+        let ended = self
+            .runtime
+            .block_on(async { tokio::time::timeout(deadline, command.output()).await });
         let tool = tool.to_owned();
         match ended {
             Ok(Ok(output)) => Ok(Answer {
@@ -156,7 +156,10 @@ mod tests {
         let missing = tools()
             .run("not-installed-anywhere", [""; 0], QUESTION)
             .unwrap_err();
-        assert_eq!(missing.to_string(), "not-installed-anywhere is not installed");
+        assert_eq!(
+            missing.to_string(),
+            "not-installed-anywhere is not installed"
+        );
         let slow = tools()
             .run("sleep", ["600"], Duration::from_millis(20))
             .unwrap_err();

@@ -174,7 +174,12 @@ mod tests {
 
     #[test]
     fn what_is_rendered_reads_back() {
-        let arguments = ["--display-name", "My \"node\" 50% $HOME \\ é", "--port", "1"];
+        let arguments = [
+            "--display-name",
+            "My \"node\" 50% $HOME \\ é",
+            "--port",
+            "1",
+        ];
         let secrets = SecretSource::EnvironmentFile("/home/a b/100%/node.systemd.env".into());
         let text = render(Scope::User, &definition(&arguments), &secrets).unwrap();
         let unit = read(&text);
@@ -195,7 +200,12 @@ mod tests {
             let secrets = SecretSource::Credentials(Vec::new());
             let rendered = read(&render(scope, &definition(&[]), &secrets).unwrap());
             let template = read(scope.template());
-            let own = ["ExecStart", "Environment", "EnvironmentFile", "LoadCredential"];
+            let own = [
+                "ExecStart",
+                "Environment",
+                "EnvironmentFile",
+                "LoadCredential",
+            ];
             let fixed = |unit: &UnitFile| -> Vec<_> {
                 unit.directives()
                     .iter()
@@ -217,16 +227,23 @@ mod tests {
             &SecretSource::Credentials(files),
         )
         .unwrap();
-        assert!(text.contains("\nLoadCredential=OPENCLAW_GATEWAY_TOKEN:/etc/x/T\n"), "{text}");
+        assert!(
+            text.contains("\nLoadCredential=OPENCLAW_GATEWAY_TOKEN:/etc/x/T\n"),
+            "{text}"
+        );
         assert!(!text.contains("EnvironmentFile"), "{text}");
     }
 
     #[test]
     fn a_line_break_is_refused_and_named() {
         let secrets = SecretSource::Credentials(Vec::new());
-        let error = render(Scope::User, &definition(&["--display-name", "a\nb"]), &secrets)
-            .unwrap_err()
-            .to_string();
+        let error = render(
+            Scope::User,
+            &definition(&["--display-name", "a\nb"]),
+            &secrets,
+        )
+        .unwrap_err()
+        .to_string();
         assert_eq!(
             error,
             "argument --display-name cannot be written into a service file: it holds a line break or a NUL, which no service file can carry"

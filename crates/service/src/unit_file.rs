@@ -61,7 +61,11 @@ impl UnitFile {
     }
 
     /// All values of a key, in order.
-    pub fn all<'a>(&'a self, section: &'a str, key: &'a str) -> impl Iterator<Item = &'a Directive> {
+    pub fn all<'a>(
+        &'a self,
+        section: &'a str,
+        key: &'a str,
+    ) -> impl Iterator<Item = &'a Directive> {
         self.directives
             .iter()
             .filter(move |directive| directive.section == section && directive.key == key)
@@ -193,17 +197,31 @@ mod tests {
     #[test]
     fn a_drop_in_overrides_and_an_empty_value_takes_back() {
         let unit = unit(&[
-            ("/u", "[Service]\nExecStart=/bin/a\nRestart=always\nEnvironment=A=1\n"),
-            ("/d", "[Service]\nExecStart=\nExecStart=-/bin/b run\nRestart=no\nEnvironment=\n"),
+            (
+                "/u",
+                "[Service]\nExecStart=/bin/a\nRestart=always\nEnvironment=A=1\n",
+            ),
+            (
+                "/d",
+                "[Service]\nExecStart=\nExecStart=-/bin/b run\nRestart=no\nEnvironment=\n",
+            ),
         ]);
         assert_eq!(unit.command().unwrap(), ["/bin/b", "run"]);
         let restart = unit.last("Service", "Restart").unwrap();
-        assert_eq!((restart.value.as_str(), restart.source.as_path()), ("no", Path::new("/d")));
+        assert_eq!(
+            (restart.value.as_str(), restart.source.as_path()),
+            ("no", Path::new("/d"))
+        );
         assert_eq!(unit.environment(), []);
     }
 
     #[test]
     fn a_unit_without_a_command_is_no_error() {
-        assert_eq!(unit(&[("/u", "nonsense\n[Service\n=\n")]).command().unwrap(), Vec::<String>::new());
+        assert_eq!(
+            unit(&[("/u", "nonsense\n[Service\n=\n")])
+                .command()
+                .unwrap(),
+            Vec::<String>::new()
+        );
     }
 }

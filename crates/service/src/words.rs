@@ -219,10 +219,7 @@ mod tests {
             assert_eq!(argument(text).as_deref(), Ok(written), "{text:?}");
         }
         assert_eq!(program("/opt/a$b/x").as_deref(), Ok("/opt/a$b/x"));
-        assert_eq!(
-            assignment("NAME", "a $b").as_deref(),
-            Ok("\"NAME=a $b\"")
-        );
+        assert_eq!(assignment("NAME", "a $b").as_deref(), Ok("\"NAME=a $b\""));
     }
 
     #[test]

@@ -93,8 +93,7 @@ fn check_program(program: &Path, system: bool) -> Result<(), Refusal> {
         });
     }
     let is_open = |path: &Path| {
-        std::fs::metadata(path)
-            .is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     };
     if system && !program.ancestors().all(is_open) {
         return Err(Refusal {

@@ -60,15 +60,16 @@ pub(super) struct Session {
 }
 
 /// What every tool sees.
-pub(super) fn tool_variables(
-    variables: &impl Fn(&str) -> Option<String>,
-) -> Vec<(String, String)> {
+pub(super) fn tool_variables(variables: &impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     let mut passed: Vec<(String, String)> = PASSED_ON
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), variables(name)?)))
         .collect();
     if !passed.iter().any(|(name, _)| name == "PATH") {
-        passed.push(("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin:/sbin".to_owned()));
+        passed.push((
+            "PATH".to_owned(),
+            "/usr/bin:/bin:/usr/sbin:/sbin".to_owned(),
+        ));
     }
     // Answers are read by this program, not by people.
     for (name, value) in [

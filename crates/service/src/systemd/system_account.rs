@@ -43,10 +43,7 @@ pub(super) fn ensure(tools: &Tools) -> Result<(), ServiceError> {
 }
 
 /// Reads the secrets, one file each.
-pub(super) fn load_secrets(
-    folder: &Path,
-    names: &[&str],
-) -> Result<EnvironmentFile, ServiceError> {
+pub(super) fn load_secrets(folder: &Path, names: &[&str]) -> Result<EnvironmentFile, ServiceError> {
     let mut secrets = EnvironmentFile::default();
     for name in names {
         let path = folder.join(name);
