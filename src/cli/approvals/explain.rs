@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use approvals::decision::DenialReason;
 use approvals::rules::Rules;
 use approvals::skills::SkillBins;
 use clap::Args;
@@ -24,6 +25,9 @@ const GATEWAY_SHELL: [&str; 2] = [
         "-lc"
     },
 ];
+
+/// The reason of what waits for a human.
+const APPROVAL_REQUIRED: &str = DenialReason::ApprovalRequired.as_str();
 
 #[derive(Debug, Args)]
 #[command(
@@ -180,12 +184,9 @@ fn rule(rule: &RuleView) -> String {
 }
 
 fn outcome(explanation: &Explanation) -> String {
-    let message = explanation
-        .message
-        .as_deref()
-        .map(printable)
-        .unwrap_or_default();
+    let message = explanation.message.as_deref().unwrap_or_default();
     let reason = explanation.reason.unwrap_or_default();
+    let because = format!("{reason}: {}", printable(&message.replace('\n', " ")));
     match (explanation.decision, explanation.basis) {
         (Outcome::Allow, Some(BasisName::FullSecurity)) => "allowed: security is full".to_owned(),
         (Outcome::Allow, Some(BasisName::Allowlist)) => {
@@ -196,8 +197,11 @@ fn outcome(explanation: &Explanation) -> String {
         }
         (Outcome::Allow, None) => "allowed".to_owned(),
         (Outcome::Ask, _) => {
-            format!("a human would be asked, and it would run once approved: {reason}: {message}")
+            format!("a human would be asked, and it would run once approved: {because}")
         }
-        (Outcome::Deny, _) => format!("denied: {reason}: {message}"),
+        (Outcome::Deny, _) if explanation.reason == Some(APPROVAL_REQUIRED) => {
+            format!("denied, and no approval would help: {because}")
+        }
+        (Outcome::Deny, _) => format!("denied: {because}"),
     }
 }
