@@ -3,12 +3,14 @@
 //! - [`Environment`]: the variables, as a value that is passed in.
 //! - [`paths`]: where the state and the configuration are.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
+//! - [`control_socket`]: where a running node answers questions about itself.
 //! - [`credentials`]: what the operator gave to authenticate with.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+pub mod control_socket;
 pub mod credentials;
 pub mod endpoint;
 mod environment;
@@ -21,6 +23,7 @@ pub mod profile;
 mod setting;
 pub mod settings;
 
+pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
 pub use environment::Environment;
