@@ -19,6 +19,7 @@ mod host_stats;
 mod jitter;
 mod pairing;
 mod socket;
+pub mod status;
 mod store;
 mod supervisor;
 mod tls;

@@ -3,6 +3,7 @@
 //! - [`Environment`]: the variables, as a value that is passed in.
 //! - [`paths`]: where the state and the configuration are.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
+//! - [`control_socket`]: where a running node answers questions about itself.
 //! - [`credentials`]: what the operator gave to authenticate with.
 //! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
@@ -10,6 +11,7 @@
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+pub mod control_socket;
 pub mod credentials;
 pub mod endpoint;
 mod environment;
@@ -23,6 +25,7 @@ pub mod profile;
 mod setting;
 pub mod settings;
 
+pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
 pub use environment::Environment;
