@@ -29,7 +29,7 @@ use approvals::snapshot::{SnapshotError, Stored, wants_resolved_defaults};
 use approvals::usage::{Coverage, InlineCode, RecordedUse, RuleKey};
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::hello::GatewayRelease;
-use protocol::invoke::{Command, InvokeError, InvokeErrorCode, InvokeId, InvokeResult};
+use protocol::invoke::{InvokeError, InvokeErrorCode, InvokeId, InvokeResult, SystemCommand};
 use secrecy::SecretString;
 use serde_json::Value;
 use state::journal::Decided as JournalDecided;
@@ -70,7 +70,7 @@ pub(crate) struct Invoke {
     /// Its invoke.
     pub(crate) id: InvokeId,
     /// What to do.
-    pub(crate) command: Command,
+    pub(crate) command: SystemCommand,
     /// With what, as JSON text.
     pub(crate) params: Option<String>,
     /// What a repetition of the same request carries too.
@@ -917,14 +917,14 @@ impl Handler<Invoke> for Approval {
             exec: self.exec.clone(),
         };
         match command {
-            Command::Run => {
+            SystemCommand::Run => {
                 let key = idempotency_key.as_deref();
                 self.on_run_or_repetition(asker, params, key, (release, gateway), ctx);
             }
-            Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
-            Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),
-            Command::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
-            Command::Which => {
+            SystemCommand::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
+            SystemCommand::ApprovalsGet => self.on_get(&asker, params.as_deref()),
+            SystemCommand::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
+            SystemCommand::Which => {
                 let Asker { id, reply, .. } = asker.clone();
                 if self.exec.try_send(Which { id, params, reply }).is_err() {
                     asker.answer(Err(InvokeError::unavailable("node busy")));

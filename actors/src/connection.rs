@@ -22,7 +22,7 @@ use protocol::frame::{
 use protocol::hello::{GatewayRelease, Hello};
 use protocol::identity::DeviceIdentity;
 use protocol::invoke::{
-    InvokeCancel, InvokeError, InvokeId, InvokeRequest, InvokeResult, InvokeResultParams,
+    Command, InvokeCancel, InvokeError, InvokeId, InvokeRequest, InvokeResult, InvokeResultParams,
 };
 use protocol::pairing::PollSchedule;
 use protocol::reconnect::Ended;
@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::approval::{Approval, CancelInvoke, ConnectionLost, Invoke};
+use crate::browser::{Browser, BrowserCall, CancelBrowserCall, CancelBrowserCalls};
 use crate::clock;
 use crate::host_stats;
 use crate::jitter;
@@ -86,8 +87,10 @@ pub(crate) struct ConnectionOptions {
     pub(crate) supervisor: Addr<Supervisor>,
     /// Told the device token and the state of the surface.
     pub(crate) pairing: Addr<Pairing>,
-    /// Given the invokes.
+    /// Given the invokes that are decided about.
     pub(crate) approval: Addr<Approval>,
+    /// Given the invokes for the browser.
+    pub(crate) browser: Addr<Browser>,
 }
 
 /// Closes the connection in good order; [`ConnectionEnded`] follows.
@@ -209,10 +212,14 @@ impl Connection {
             };
             let supervisor = self.options.supervisor.clone();
             let approval = self.options.approval.clone();
+            let browser = self.options.browser.clone();
             // Outlives this actor: both must hear of it whatever the state of their mailboxes.
             actix::spawn(async move {
                 if approval.send(ConnectionLost { generation }).await.is_err() {
                     debug!(generation, "approval actor is gone");
+                }
+                if browser.send(CancelBrowserCalls(generation)).await.is_err() {
+                    debug!(generation, "browser actor is gone");
                 }
                 if supervisor.send(report).await.is_err() {
                     debug!(generation, "supervisor is gone");
@@ -606,6 +613,20 @@ impl Connection {
                 );
             }
         };
+        let command = match command {
+            Command::System(command) => command,
+            Command::Browser(command) => {
+                let call = BrowserCall {
+                    generation: self.options.generation,
+                    id: request.id,
+                    command,
+                    params: request.params,
+                    reply: ctx.address().recipient(),
+                };
+                let sent = self.options.browser.try_send(call).map_err(discard);
+                return self.refuse_unless_sent(sent, id, ctx);
+            }
+        };
         let invoke = Invoke {
             generation: self.options.generation,
             id: request.id,
@@ -616,13 +637,22 @@ impl Connection {
             reply: ctx.address().recipient(),
             gateway: ctx.address().recipient(),
         };
-        if let Err(error) = self.options.approval.try_send(invoke) {
-            let reason = match error {
-                SendError::Full(_) => "node busy: too many invokes wait for a decision",
-                SendError::Closed(_) => "node is stopping",
-            };
-            self.refuse_invoke(id, InvokeError::unavailable(reason), ctx);
-        }
+        let sent = self.options.approval.try_send(invoke).map_err(discard);
+        self.refuse_unless_sent(sent, id, ctx);
+    }
+
+    fn refuse_unless_sent(
+        &mut self,
+        sent: Result<(), SendError<()>>,
+        id: InvokeId,
+        ctx: &mut Context<Self>,
+    ) {
+        let reason = match sent {
+            Ok(()) => return,
+            Err(SendError::Full(())) => "node busy: too many invokes wait for a decision",
+            Err(SendError::Closed(())) => "node is stopping",
+        };
+        self.refuse_invoke(id, InvokeError::unavailable(reason), ctx);
     }
 
     fn on_cancel(&mut self, payload: &str) {
@@ -634,6 +664,8 @@ impl Connection {
             return debug!(invoke = %cancel.invoke_id, "cancel of an unknown invoke ignored");
         }
         let approval = self.options.approval.clone();
+        let browser = self.options.browser.clone();
+        let of_browser = CancelBrowserCall(cancel.invoke_id.clone());
         let message = CancelInvoke {
             id: cancel.invoke_id,
         };
@@ -641,6 +673,9 @@ impl Connection {
         actix::spawn(async move {
             if approval.send(message).await.is_err() {
                 debug!("approval actor is gone; nothing left to cancel");
+            }
+            if browser.send(of_browser).await.is_err() {
+                debug!("browser actor is gone; nothing left to cancel");
             }
         });
     }
@@ -804,6 +839,14 @@ impl Handler<InvokeAnswer> for Connection {
             return self.send_result(answer, ctx);
         }
         self.send_event_before_result(answer, event, 0, ctx);
+    }
+}
+
+/// What could not be sent is not needed any more.
+fn discard<T>(error: SendError<T>) -> SendError<()> {
+    match error {
+        SendError::Full(_) => SendError::Full(()),
+        SendError::Closed(_) => SendError::Closed(()),
     }
 }
 
