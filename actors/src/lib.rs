@@ -21,6 +21,7 @@ mod host_stats;
 mod jitter;
 mod pairing;
 mod socket;
+pub mod status;
 mod store;
 mod supervisor;
 mod tls;
