@@ -3,6 +3,7 @@
 mod demo;
 mod dev_gateway;
 mod identity;
+mod import;
 mod output;
 mod run;
 
@@ -35,6 +36,11 @@ enum Command {
     Run(run::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
+    ///
+    /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
+    /// state folder is only read. `run` does the same by itself at its first start.
+    Import(import::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
     Demo(demo::Arguments),
     /// Run a loopback gateway for development, or act as its operator
@@ -55,6 +61,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Import(arguments) => import::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
     };
