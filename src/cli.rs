@@ -1,5 +1,6 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
+mod approvals;
 mod demo;
 mod dev_gateway;
 mod identity;
@@ -41,6 +42,8 @@ enum Command {
     /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
     /// state folder is only read. `run` does the same by itself at its first start.
     Import(import::Arguments),
+    /// See, change and explain what this machine lets gateways run
+    Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
     Demo(demo::Arguments),
     /// Run a loopback gateway for development, or act as its operator
@@ -62,6 +65,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
+        Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
     };

@@ -6,7 +6,7 @@
 //!
 //! - [`Database`] opens it, refuses what is not ours without touching it, and migrates.
 //!   Each kind of row has a module with its own part of [`Database`]: [`identity`],
-//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`].
+//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`], [`life`].
 //! - [`UpstreamNode`] reads upstream's node host without changing it; [`import`] takes it over.
 //! - [`StateLock`] keeps a second node with the same identity from starting.
 //! - [`StateError`] says what the operator must do, and whether a restart could help.
@@ -23,6 +23,7 @@ mod folder;
 pub mod identity;
 pub mod import;
 pub mod journal;
+pub mod life;
 mod lock;
 pub mod node_profile;
 pub mod plans;
@@ -40,7 +41,8 @@ pub use journal::{
     EarlierInstance, JournalBounds, JournalEntry, JournalRow, RESULT_LIFETIME, RecordedProcess,
     RunResult,
 };
-pub use lock::StateLock;
+pub use life::LastExit;
+pub use lock::{StateLock, lock_holder};
 pub use node_profile::{NodeProfile, SavedEndpoint, StoredTokens};
 pub use plans::{PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
