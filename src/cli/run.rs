@@ -1,16 +1,19 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::NodeOptions;
+use browser::control::{ControlOptions, Places};
 use clap::Args;
-use exec::environment::BaseEnvironment;
+use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
-    Settings, allows_insecure_private_ws, check_plaintext, settings,
+    BrowserSettings, EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint,
+    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -115,6 +118,8 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
+
+    let browser = browser_options(openclaw_json.browser, &paths, environment);
     let environment = BaseEnvironment::new(std::env::vars_os());
     let exit = actors::run(NodeOptions {
         state_dir: paths.state_dir,
@@ -123,6 +128,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
             instance_id: profile.node_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
+            offers_browser: browser.is_some(),
         },
         endpoint,
         identity,
@@ -132,12 +138,44 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         exec_config: openclaw_json.exec,
         database,
         environment,
+        browser,
         settings,
         earlier,
         kept_results,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))
+}
+
+/// What browsers are driven with, unless the configuration says that there is no browser proxy.
+fn browser_options(
+    settings: BrowserSettings,
+    paths: &Paths,
+    environment: &Environment,
+) -> Option<ControlOptions> {
+    settings.is_offered().then(|| {
+        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+        ControlOptions {
+            settings,
+            places: Places {
+                state_dir: paths.state_dir.clone(),
+                temporary: PathBuf::from("/tmp"),
+            },
+            environment: inherited.iter().map(pair).collect(),
+            headless_override: environment
+                .text("OPENCLAW_BROWSER_HEADLESS")
+                .and_then(as_flag),
+        }
+    })
+}
+
+fn as_flag(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
