@@ -6,12 +6,12 @@ mod plan;
 use std::path::PathBuf;
 
 use clap::Args;
-use node_config::Environment;
+use node_config::{Environment, Paths, PlannedEndpoint};
 use service::action::{self, Action, Replace, Report};
 use service::hint::{Hint, HintKind};
 use service::manager::ServiceManager;
 
-use self::plan::Plan;
+use self::plan::{Plan, Refusal};
 use super::endpoint_arguments::EndpointArguments;
 use super::service_manager::{self, print};
 use crate::exit::{Exit, Failure};
@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Reinstall, or replace another service of that name; what was there is kept as a backup
     #[arg(long)]
     force: bool,
+    /// Stop upstream's node host, become the device that it is, and replace its service
+    #[arg(long, conflicts_with_all = ["system", "force"])]
+    takeover: bool,
     /// Drop the secrets that an earlier install stored, unless they are given again
     #[arg(long)]
     forget_credentials: bool,
@@ -68,14 +71,14 @@ fn install(arguments: &Arguments, environment: &Environment) -> Result<Report, F
         return Ok(failed(&"Invalid --runtime (use \"node\" or \"bun\")"));
     }
     // Wrong flags are refused before anything is asked.
-    if let Err(error) = node_config::PlannedEndpoint::plan(&arguments.endpoint.flags(), None) {
+    if let Err(error) = PlannedEndpoint::plan(&arguments.endpoint.flags(), None) {
         return Ok(failed(&error));
     }
     let manager = service_manager::find(arguments.system, environment)?;
     let report = match prepare(arguments, environment, manager.as_ref()) {
         Ok(plan) => {
             let report = action::install(manager.as_ref(), &plan.definition, &plan.secrets);
-            report.with_warnings(plan.warnings)
+            report.with_lines(plan.notes)
         }
         Err(report) => *report,
     };

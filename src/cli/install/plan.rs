@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use node_config::{
-    Environment, OpenclawJson, Paths, PlannedEndpoint, Settings, allows_insecure_private_ws,
-    check_plaintext, settings,
+    Environment, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint, Settings,
+    allows_insecure_private_ws, check_plaintext, settings,
 };
 use secrecy::ExposeSecret as _;
 use service::action::is_temporary;
@@ -24,7 +24,8 @@ use crate::cli::endpoint_arguments::saved_endpoint;
 pub(super) struct Plan {
     pub(super) definition: Definition,
     pub(super) secrets: EnvironmentFile,
-    pub(super) warnings: Vec<String>,
+    /// What the operator reads about what was done before.
+    pub(super) notes: Vec<String>,
 }
 
 /// Why nothing is installed.
@@ -44,7 +45,7 @@ impl<E: std::error::Error> From<E> for Refusal {
 }
 
 impl Refusal {
-    fn new(text: impl std::fmt::Display) -> Self {
+    pub(super) fn new(text: impl std::fmt::Display) -> Self {
         Self {
             text: text.to_string(),
             hint: None,
@@ -67,16 +68,17 @@ impl Plan {
         let paths = Paths::from_environment(&service_environment)?;
         OpenclawJson::load(&paths.config_file)?;
         Settings::load(&paths.state_dir.join(settings::FILE_NAME))?;
-        let endpoint = planned_endpoint(arguments, &paths)?;
+        let saved = saved(&paths)?;
+        let endpoint = PlannedEndpoint::plan(&arguments.endpoint.flags(), saved.as_ref())?;
         check_plaintext(&endpoint, allows_insecure_private_ws(&service_environment))?;
         Ok(Self {
             definition: Definition {
                 program,
-                run_arguments: run_arguments(arguments, &endpoint),
+                run_arguments: run_arguments(arguments, &endpoint, saved.as_ref()),
                 environment: variables,
             },
             secrets,
-            warnings: Vec::new(),
+            notes: Vec::new(),
         })
     }
 }
@@ -201,24 +203,24 @@ fn service_environment(
     passed.chain(given).chain(kept).collect()
 }
 
-fn planned_endpoint(arguments: &Arguments, paths: &Paths) -> Result<PlannedEndpoint, Refusal> {
+fn saved(paths: &Paths) -> Result<Option<SavedEndpoint>, Refusal> {
     let profile = match Database::open_read_only(&paths.state_dir)? {
         Some(database) => database.node_profile()?,
         None => None,
     };
-    let saved = profile
+    Ok(profile
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
-        .map(saved_endpoint);
-    Ok(PlannedEndpoint::plan(
-        &arguments.endpoint.flags(),
-        saved.as_ref(),
-    )?)
+        .map(saved_endpoint))
 }
 
 /// The flags of `run`, in upstream's order (service §2.1). They say the whole endpoint, so that
 /// the service always goes where it was installed for.
-fn run_arguments(arguments: &Arguments, endpoint: &PlannedEndpoint) -> Vec<String> {
+fn run_arguments(
+    arguments: &Arguments,
+    endpoint: &PlannedEndpoint,
+    saved: Option<&SavedEndpoint>,
+) -> Vec<String> {
     let mut words = vec![
         "--host".to_owned(),
         endpoint.host().to_owned(),
@@ -233,9 +235,15 @@ fn run_arguments(arguments: &Arguments, endpoint: &PlannedEndpoint) -> Vec<Strin
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
     };
+    // An empty path clears the saved one, which `run` would take otherwise.
+    let is_path_saved = saved.is_some_and(|saved| saved.context_path.is_some());
+    let context_path = endpoint
+        .context_path()
+        .or(is_path_saved.then_some(""))
+        .map(str::to_owned);
     let options = [
         ("--tls-fingerprint", pin),
-        ("--context-path", endpoint.context_path().map(str::to_owned)),
+        ("--context-path", context_path),
         ("--node-id", trimmed(&arguments.node_id)),
         ("--display-name", trimmed(&arguments.display_name)),
     ];
