@@ -11,7 +11,7 @@ use common::capture::{
     assert_same_answer, assert_same_status, assert_same_status_text, assert_same_text,
 };
 use common::sandbox::Sandbox;
-use common::{DEADLINE, back_after, gateway, invoke, offline, until};
+use common::{DEADLINE, back_after, gateway, invoke, offline};
 use gateway::{DEFAULT_TOKEN, GatewayHandle, NodeView};
 use serde_json::json;
 
@@ -582,14 +582,13 @@ async fn what_keeps_a_service_from_living_on_is_told_with_the_command() {
     let Some(machine) = Sandbox::boot().await else {
         return;
     };
-    // Without lingering the manager would be gone before it can be asked.
+    // Somebody who is logged in, and whose services end with the session.
     machine
         .root(&[
             "sh",
             "-ec",
-            "mkdir -p /etc/systemd/logind.conf.d; \
-             printf '[Login]\\nUserStopDelaySec=infinity\\n' > /etc/systemd/logind.conf.d/stay.conf; \
-             systemctl restart systemd-logind; loginctl disable-linger tester",
+            "systemd-run --quiet --property=User=tester --property=PAMName=login sleep infinity; \
+             loginctl disable-linger tester",
         ])
         .await
         .expect_success();
@@ -732,18 +731,4 @@ async fn without_systemd_the_foreground_is_named() {
     assert_same_answer(&node(&["stop", "--json"]).await, "nosystemd-stop--json");
     assert_same_status(&node(&["status", "--json"]).await, "nosystemd-status--json");
     assert_same_status_text(&node(&["status"]).await, "nosystemd-status");
-}
-
-#[tokio::test]
-async fn the_machine_itself_is_what_the_tests_take_it_for() {
-    let Some(machine) = Sandbox::boot().await else {
-        return;
-    };
-    let shown = until("an answer of logind", || Some(())).await;
-    let () = shown;
-    let linger = machine
-        .root(&["loginctl", "show-user", "tester", "-p", "Linger", "--value"])
-        .await;
-    assert_eq!(linger.stdout, "yes\n");
-    assert_eq!(machine.user(&["false"]).await.code, 1);
 }

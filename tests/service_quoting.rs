@@ -85,14 +85,14 @@ async fn systemd_passes_a_thousand_random_names_as_they_were_meant() {
     let recorder = "#!/bin/sh\nshift\nprintf '%s\\0' \"$@\" > \"$RECORD\"\n";
     machine
         .shell(&format!(
-            "mkdir -p .config/systemd/user 'a $b 50% \"c\"'; cat > 'a $b 50% \"c\"/record' <<'EOF'\n{recorder}EOF\n\
-             chmod 755 'a $b 50% \"c\"/record'"
+            "mkdir -p .config/systemd/user 'a $b 50%'; cat > 'a $b 50%/record' <<'EOF'\n{recorder}EOF\n\
+             chmod 755 'a $b 50%/record'"
         ))
         .await;
     for (number, names) in names.chunks(names.len().div_ceil(UNITS)).enumerate() {
         let record = format!("/home/tester/record \"{number}\" $x 50%");
         let definition = Definition {
-            program: "/home/tester/a $b 50% \"c\"/record".into(),
+            program: "/home/tester/a $b 50%/record".into(),
             run_arguments: names.to_vec(),
             environment: vec![("RECORD".to_owned(), record.clone())],
         };

@@ -100,17 +100,29 @@ fn prepare(
             .enable_linger()
             .map_err(|error| Box::new(Report::service_error(Action::Install, &error)))?;
     }
-    let replace = if arguments.force {
+    let replace = if arguments.force || arguments.takeover {
         Replace::Yes
     } else {
         Replace::No
     };
     action::check_installable(manager, replace)?;
-    Plan::make(arguments, environment, manager).map_err(|error| {
-        let hint = error.hint.map(|text| Hint::new(HintKind::Generic, text));
-        let text = format!("Node install failed: {}", error.text);
-        Box::new(Report::failed(Action::Install, text).with_hints(hint))
-    })
+    let make = || Plan::make(arguments, environment, manager).map_err(refused);
+    let plan = make()?;
+    if !arguments.takeover {
+        return Ok(plan);
+    }
+    let failed = |error: &dyn std::fmt::Display| refused(Refusal::new(error));
+    let paths = Paths::from_environment(environment).map_err(|error| failed(&error))?;
+    let notes =
+        super::import::take_over_service(&paths, environment).map_err(|error| failed(&error))?;
+    // The gateway is the one that the old node host saved.
+    Ok(Plan { notes, ..make()? })
+}
+
+fn refused(refusal: Refusal) -> Box<Report> {
+    let hint = refusal.hint.map(|text| Hint::new(HintKind::Generic, text));
+    let text = format!("Node install failed: {}", refusal.text);
+    Box::new(Report::failed(Action::Install, text).with_hints(hint))
 }
 
 /// Where the system's own configuration decides about services, we do not.
