@@ -1,7 +1,9 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
+mod auth;
 mod demo;
 mod dev_gateway;
+mod endpoint_arguments;
 mod identity;
 mod output;
 mod run;
@@ -35,6 +37,8 @@ enum Command {
     Run(run::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Explain which credentials this node presents to its gateway
+    Auth(auth::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
     Demo(demo::Arguments),
     /// Run a loopback gateway for development, or act as its operator
@@ -55,6 +59,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Auth(arguments) => auth::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
     };

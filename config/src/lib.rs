@@ -1,29 +1,43 @@
 //! Typed settings from openclaw.json, the environment and the command line.
 //!
-//! - [`Environment`]: the variables, as a value that is passed in.
+//! - [`Configuration`]: all of it, read in the right order.
+//! - [`Environment`]: the variables, as a value that is passed in, with what lies beneath them.
 //! - [`paths`]: where the state and the configuration are.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
-//! - [`credentials`]: what the operator gave to authenticate with.
+//! - [`credentials`]: which place supplies what a gateway wants to see, and [`secret_provider`]
+//!   for what stands there as a reference.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+mod configuration;
 pub mod credentials;
+mod document;
 pub mod endpoint;
+mod env_file;
 mod environment;
 pub mod fingerprint;
+mod include;
+mod lines;
 mod nesting;
 pub mod openclaw_json;
 pub mod paths;
 pub mod plaintext;
 pub mod profile;
+pub mod secret_provider;
 mod setting;
 pub mod settings;
+mod substitution;
 
-pub use credentials::{CredentialSource, Credentials, GivenSecret};
+pub use configuration::{Configuration, ConfigurationError};
+pub use credentials::{
+    CredentialError, CredentialKind, CredentialQuery, CredentialSource, Credentials, GivenSecret,
+    PassedOver,
+};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
-pub use environment::Environment;
+pub use env_file::EnvFileError;
+pub use environment::{Environment, VariableOrigin};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};

@@ -1,5 +1,6 @@
 //! One value of openclaw.json, read without guessing.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -21,10 +22,17 @@ pub(crate) struct Setting<'a> {
 impl<'a> Setting<'a> {
     pub(crate) fn wrong(&self, expected: &'static str) -> OpenclawJsonError {
         OpenclawJsonError::Wrong {
-            file: self.file.to_owned(),
+            place: self.place(),
             key: self.key.clone(),
             expected,
         }
+    }
+
+    /// Where it stands, as `file:line`.
+    pub(crate) fn place(&self) -> String {
+        self.value
+            .origin()
+            .map_or_else(|| self.file.display().to_string(), str::to_owned)
     }
 
     fn below(&self, key: String, value: &'a Value) -> Self {
@@ -97,6 +105,21 @@ impl<'a> Setting<'a> {
         }
     }
 
+    /// A whole number within bounds.
+    pub(crate) fn between(
+        &self,
+        bounds: RangeInclusive<u64>,
+        expected: &'static str,
+    ) -> Result<u64, OpenclawJsonError> {
+        match self.value.kind {
+            ValueKind::I64(number) => u64::try_from(number).ok(),
+            ValueKind::U64(number) => Some(number),
+            _ => None,
+        }
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| self.wrong(expected))
+    }
+
     /// A number of things.
     pub(crate) fn count(&self) -> Result<usize, OpenclawJsonError> {
         match self.value.kind {
@@ -120,7 +143,7 @@ impl<'a> Setting<'a> {
             .parse()
             .map(Some)
             .map_err(|source| OpenclawJsonError::UnknownWord {
-                file: self.file.to_owned(),
+                place: member.place(),
                 key: member.key,
                 source,
             })

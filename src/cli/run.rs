@@ -1,6 +1,7 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::NodeOptions;
@@ -9,8 +10,8 @@ use exec::environment::BaseEnvironment;
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
-    Settings, allows_insecure_private_ws, check_plaintext, settings,
+    Configuration, CredentialQuery, Environment, Fingerprint, PlannedEndpoint,
+    allows_insecure_private_ws, check_plaintext,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -19,62 +20,43 @@ use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 
+use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::output;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The gateway's host name or IP address [default: the saved one, else 127.0.0.1]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// The gateway's port [default: the saved one, else 18789]
-    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
-    port: Option<String>,
-    /// Connect with TLS (wss)
-    #[arg(long, overrides_with = "no_tls")]
-    tls: bool,
-    /// Connect without TLS
-    #[arg(long, overrides_with = "tls")]
-    no_tls: bool,
-    /// Accept exactly this certificate; implies --tls
-    #[arg(long, value_name = "SHA256")]
-    tls_fingerprint: Option<String>,
-    /// Path of the gateway behind its host; empty clears the saved one
-    #[arg(long, value_name = "PATH")]
-    context_path: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArguments,
     /// Another node id; a changed one also forgets the stored device token
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
-}
-
-impl Arguments {
-    fn endpoint_flags(&self) -> EndpointFlags {
-        EndpointFlags {
-            host: self.host.clone(),
-            port: self.port.clone(),
-            tls: match (self.tls, self.no_tls) {
-                (true, _) => Some(true),
-                (false, true) => Some(false),
-                (false, false) => None,
-            },
-            tls_fingerprint: self.tls_fingerprint.clone(),
-            context_path: self.context_path.clone(),
-        }
-    }
+    /// Ignore the credentials of openclaw.json: only variables count
+    #[arg(long, hide = true)]
+    auth_from_env: bool,
+    /// Read variables from this file, which a service definition wrote
+    #[arg(long, value_name = "FILE", hide = true)]
+    env_file: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let flags = arguments.endpoint_flags();
     let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&flags, None).map_err(usage)?;
-    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
-    let own_file = paths.state_dir.join(settings::FILE_NAME);
-    let settings = Settings::load(&own_file).map_err(Failure::new)?;
+    PlannedEndpoint::plan(&arguments.endpoint.flags(), None).map_err(usage)?;
+    let configuration =
+        Configuration::load(environment, arguments.env_file.as_deref()).map_err(Failure::new)?;
+    let Configuration {
+        paths,
+        environment,
+        openclaw_json,
+        ..
+    } = &configuration;
+    for warning in &openclaw_json.warnings {
+        tracing::warn!("{warning}");
+    }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
@@ -83,7 +65,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref()).map_err(usage)?;
+    let endpoint = PlannedEndpoint::plan(
+        &arguments.endpoint.flags_over(&configuration),
+        saved.as_ref(),
+    )
+    .map_err(usage)?;
     check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
@@ -95,7 +81,20 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let given = node_config::Credentials::from_environment(environment);
+    let saved_scope = saved.and_then(|saved| saved.scope());
+    let given = node_config::Credentials::resolve(CredentialQuery {
+        environment,
+        openclaw_json,
+        home: &paths.home,
+        saved: saved_scope.as_ref(),
+        planned: &endpoint.scope(),
+        has_device_token: device_token.is_some(),
+        only_environment: arguments.auth_from_env,
+    })
+    .map_err(Failure::new)?;
+    for warning in &given.warnings {
+        tracing::warn!("{warning}");
+    }
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -107,9 +106,9 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let kept_results = database.kept_results(unix_ms())?;
     drop(database);
 
-    let environment = BaseEnvironment::new(std::env::vars_os());
+    let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let exit = actors::run(NodeOptions {
-        state_dir: paths.state_dir,
+        state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
             instance_id: profile.node_id,
@@ -121,28 +120,15 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         credentials,
         device_token,
         hold_back,
-        exec_config: openclaw_json.exec,
+        exec_config: configuration.openclaw_json.exec,
         approvals,
         environment,
-        settings,
+        settings: configuration.settings,
         earlier,
         kept_results,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))
-}
-
-fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
-    SavedEndpoint {
-        host: saved.host.clone(),
-        port: saved.port,
-        tls: saved.tls,
-        fingerprint: saved
-            .tls_fingerprint
-            .as_deref()
-            .and_then(|pin| pin.parse().ok()),
-        context_path: saved.context_path.clone(),
-    }
 }
 
 /// Saves what this run uses, so that the next one needs no flags; every run does, before it
