@@ -23,7 +23,7 @@ pub use self::secrets::{
 use crate::document::{self, FILE_LIMIT_BYTES, HardLinks};
 use crate::env_file;
 use crate::environment::VariableOrigin;
-use crate::setting::Setting;
+use crate::setting::{Origins, Setting};
 use crate::{Environment, Paths, include, substitution};
 
 /// The top-level keys under which a node finds anything.
@@ -150,9 +150,16 @@ impl OpenclawJson {
         };
         let roots = paths.include_roots(environment);
         let mut root = include::resolve(root, file, &roots, &KEYS)?;
-        put_variables(&root, file, environment)?;
+        let mut origins = Origins::new(file);
+        put_variables(&root, &origins, environment)?;
         let mut warnings = Vec::new();
-        fill_in(&mut root, String::new(), environment, &mut warnings);
+        fill_in(
+            &mut root,
+            String::new(),
+            environment,
+            &mut origins,
+            &mut warnings,
+        );
 
         let layered = Layers::new(file, root)?
             .above(gateway::from_environment(environment, &mut warnings))
@@ -162,7 +169,7 @@ impl OpenclawJson {
                 detail: error.to_string(),
             })?;
         let root = Setting {
-            file,
+            origins: &origins,
             key: String::new(),
             value: &layered.cache,
         };
@@ -228,44 +235,20 @@ impl Source for Layer {
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
         Ok(self.0.clone())
     }
-
-    /// The package's own way would forget where an object stands.
-    fn collect_to(&self, cache: &mut Value) -> Result<(), ConfigError> {
-        overlay(cache, Value::new(None, ValueKind::Table(self.0.clone())));
-        Ok(())
-    }
-}
-
-/// Objects are merged, of anything else the upper one counts.
-fn overlay(lower: &mut Value, upper: Value) {
-    let place = upper.origin().map(str::to_owned);
-    match (&mut lower.kind, upper.kind) {
-        (ValueKind::Table(members), ValueKind::Table(upper)) => {
-            for (name, value) in upper {
-                match members.get_mut(&name) {
-                    Some(member) => overlay(member, value),
-                    None => {
-                        members.insert(name, value);
-                    }
-                }
-            }
-        }
-        (_, kind) => *lower = Value::new(place.as_ref(), kind),
-    }
 }
 
 /// Puts `env.vars`, and what stands beside it in `env`, beneath the environment. Blank values,
 /// names that no variable can have and values that would need another variable are passed over.
 fn put_variables(
     root: &Value,
-    file: &Path,
+    origins: &Origins,
     environment: &mut Environment,
 ) -> Result<(), OpenclawJsonError> {
     if !matches!(root.kind, ValueKind::Table(_)) {
         return Ok(());
     }
     let root = Setting {
-        file,
+        origins,
         key: String::new(),
         value: root,
     };
@@ -299,8 +282,19 @@ fn put_variables(
     Ok(())
 }
 
-/// Fills `${VAR}` in every string but those that may be secrets.
-fn fill_in(value: &mut Value, key: String, environment: &Environment, warnings: &mut Vec<String>) {
+/// Fills `${VAR}` in every string but those that may be secrets, and notes where objects stand.
+fn fill_in(
+    value: &mut Value,
+    key: String,
+    environment: &Environment,
+    origins: &mut Origins,
+    warnings: &mut Vec<String>,
+) {
+    if matches!(value.kind, ValueKind::Table(_))
+        && let Some(place) = value.origin()
+    {
+        origins.objects.insert(key.clone(), place.to_owned());
+    }
     match &mut value.kind {
         ValueKind::String(text) if !SECRET_KEYS.contains(&key.as_str()) => {
             let expanded = substitution::expand(text, environment);
@@ -317,12 +311,18 @@ fn fill_in(value: &mut Value, key: String, environment: &Environment, warnings: 
                     "" => name.clone(),
                     owner => format!("{owner}.{name}"),
                 };
-                fill_in(member, key, environment, warnings);
+                fill_in(member, key, environment, origins, warnings);
             }
         }
         ValueKind::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                fill_in(item, format!("{key}[{index}]"), environment, warnings);
+                fill_in(
+                    item,
+                    format!("{key}[{index}]"),
+                    environment,
+                    origins,
+                    warnings,
+                );
             }
         }
         _ => {}

@@ -1,7 +1,8 @@
 //! One value of openclaw.json, read without guessing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use approvals::policy::UnknownValue;
@@ -9,10 +10,27 @@ use config::{Map, Value, ValueKind};
 
 use crate::OpenclawJsonError;
 
+/// Where values stand. Layering keeps that of every value but an object.
+pub(crate) struct Origins {
+    /// The file that is read.
+    file: PathBuf,
+    /// Where objects begin, by the key that leads to them.
+    pub(crate) objects: BTreeMap<String, String>,
+}
+
+impl Origins {
+    pub(crate) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            objects: BTreeMap::new(),
+        }
+    }
+}
+
 /// A value and the way to it.
 pub(crate) struct Setting<'a> {
-    /// The file that it stands in.
-    pub(crate) file: &'a Path,
+    /// Where it and its siblings stand.
+    pub(crate) origins: &'a Origins,
     /// The path of keys that leads to it; empty for the root.
     pub(crate) key: String,
     /// What stands there, in the type it was written in.
@@ -30,14 +48,16 @@ impl<'a> Setting<'a> {
 
     /// Where it stands, as `file:line`.
     pub(crate) fn place(&self) -> String {
-        self.value
-            .origin()
-            .map_or_else(|| self.file.display().to_string(), str::to_owned)
+        let object = self.origins.objects.get(&self.key).map(String::as_str);
+        match self.value.origin().or(object) {
+            Some(place) => place.to_owned(),
+            None => self.origins.file.display().to_string(),
+        }
     }
 
     fn below(&self, key: String, value: &'a Value) -> Self {
         Self {
-            file: self.file,
+            origins: self.origins,
             key,
             value,
         }
