@@ -1,5 +1,6 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
+mod approvals;
 mod auth;
 mod demo;
 mod dev_gateway;
@@ -39,6 +40,8 @@ enum Command {
     Identity(identity::Arguments),
     /// Explain which credentials this node presents to its gateway
     Auth(auth::Arguments),
+    /// See, change and explain what this machine lets gateways run
+    Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
     Demo(demo::Arguments),
     /// Run a loopback gateway for development, or act as its operator
@@ -60,6 +63,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
         Command::Auth(arguments) => auth::run(&arguments, environment),
+        Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
     };

@@ -19,6 +19,7 @@ mod host_stats;
 mod jitter;
 mod pairing;
 mod socket;
+pub mod status;
 mod store;
 mod supervisor;
 mod tls;
@@ -38,7 +39,7 @@ use protocol::connect::NodeDescription;
 use protocol::credentials::Credentials;
 use protocol::identity::DeviceIdentity;
 use secrecy::SecretString;
-use state::{EarlierInstance, JournalBounds, StoredApprovals};
+use state::{Database, EarlierInstance, JournalBounds};
 
 pub use crate::supervisor::Exit;
 
@@ -65,8 +66,8 @@ pub struct NodeOptions {
     pub hold_back: Option<Duration>,
     /// The policy of openclaw.json.
     pub exec_config: ExecConfig,
-    /// The stored approvals document.
-    pub approvals: Option<StoredApprovals>,
+    /// Where the approvals document is read, so that edits of other processes are seen.
+    pub database: Database,
     /// What commands inherit.
     pub environment: BaseEnvironment,
     /// The node's own settings.
@@ -92,7 +93,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         device_token,
         hold_back,
         exec_config,
-        approvals,
+        database,
         environment,
         settings,
         earlier,
@@ -121,7 +122,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         let approval_options = ApprovalOptions {
             state_dir,
             config: exec_config,
-            stored: approvals,
+            database,
             environment,
             store: store.clone(),
             exec: exec.clone(),

@@ -6,12 +6,15 @@
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`credentials`]: which place supplies what a gateway wants to see, and [`secret_provider`]
 //!   for what stands there as a reference.
+//! - [`control_socket`]: where a running node answers questions about itself.
+//! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
 mod configuration;
+pub mod control_socket;
 pub mod credentials;
 mod document;
 pub mod endpoint;
@@ -19,6 +22,7 @@ mod env_file;
 mod environment;
 pub mod fingerprint;
 mod include;
+pub mod json5_text;
 mod lines;
 mod nesting;
 pub mod openclaw_json;
@@ -31,6 +35,7 @@ pub mod settings;
 mod substitution;
 
 pub use configuration::{Configuration, ConfigurationError};
+pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{
     CredentialError, CredentialKind, CredentialQuery, CredentialSource, Credentials, GivenSecret,
     PassedOver,
@@ -39,6 +44,7 @@ pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, 
 pub use env_file::EnvFileError;
 pub use environment::{Environment, VariableOrigin};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use json5_text::{Json5Error, parse_json5};
 pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};

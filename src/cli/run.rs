@@ -101,11 +101,8 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         None,
     );
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
-    let approvals = database.approvals()?.stored;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
-    drop(database);
-
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let exit = actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
@@ -121,7 +118,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         device_token,
         hold_back,
         exec_config: configuration.openclaw_json.exec,
-        approvals,
+        database,
         environment,
         settings: configuration.settings,
         earlier,

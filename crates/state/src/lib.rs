@@ -6,7 +6,7 @@
 //!
 //! - [`Database`] opens it, refuses what is not ours without touching it, and migrates.
 //!   Each kind of row has a module with its own part of [`Database`]: [`identity`],
-//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`].
+//!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`], [`life`].
 //! - [`StateLock`] keeps a second node with the same identity from starting.
 //! - [`StateError`] says what the operator must do, and whether a restart could help.
 //!
@@ -21,6 +21,7 @@ mod error;
 mod folder;
 pub mod identity;
 pub mod journal;
+pub mod life;
 mod lock;
 pub mod node_profile;
 pub mod plans;
@@ -36,7 +37,8 @@ pub use journal::{
     EarlierInstance, JournalBounds, JournalEntry, JournalRow, RESULT_LIFETIME, RecordedProcess,
     RunResult,
 };
-pub use lock::StateLock;
+pub use life::LastExit;
+pub use lock::{StateLock, lock_holder};
 pub use node_profile::{NodeProfile, SavedEndpoint, StoredTokens};
 pub use plans::{PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -54,6 +54,33 @@ impl StateLock {
     }
 }
 
+/// The process that holds the claim on a state folder; `None` when there is none, or the system
+/// does not tell. Looks without trying to lock, which could make a starting node give up.
+#[must_use]
+pub fn lock_holder(state_dir: &Path) -> Option<u32> {
+    let mut file = File::open(folder::lock_path(state_dir)).ok()?;
+    let inode = file.metadata().ok()?.ino();
+    let pid = read_pid(&mut file).ok()??;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks
+        .lines()
+        .any(|line| is_lock_of(line, pid, inode))
+        .then_some(pid)
+}
+
+/// Whether a line of `/proc/locks` is a held lock of this process on this inode, as in
+/// `1: FLOCK  ADVISORY  WRITE 707 00:19:3141 0 EOF`. File systems show devices of their own
+/// making there, so the device is not compared.
+fn is_lock_of(line: &str, pid: u32, inode: u64) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    words.next() == Some("FLOCK")
+        && words.nth(2).and_then(|word| word.parse().ok()) == Some(pid)
+        && words
+            .next()
+            .and_then(|place| place.rsplit(':').next()?.parse().ok())
+            == Some(inode)
+}
+
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(folder::FILE_MODE))?;
     file.set_len(0)?;
@@ -67,4 +94,41 @@ fn read_pid(file: &mut File) -> io::Result<Option<u32>> {
     Ok(str::from_utf8(&text)
         .ok()
         .and_then(|text| text.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_known_without_locking() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(lock_holder(dir.path()), None);
+        let lock = StateLock::acquire(dir.path()).unwrap();
+        if Path::new("/proc/locks").exists() {
+            assert_eq!(lock_holder(dir.path()), Some(std::process::id()));
+        }
+        drop(lock);
+        assert_eq!(lock_holder(dir.path()), None);
+    }
+
+    #[test]
+    fn lines_of_other_locks_are_told_apart() {
+        let held = "1: FLOCK  ADVISORY  WRITE 707 00:19:3141 0 EOF";
+        assert!(is_lock_of(held, 707, 3141));
+        assert!(!is_lock_of(held, 707, 314));
+        assert!(!is_lock_of(held, 70, 3141));
+        assert!(!is_lock_of(
+            "1: POSIX  ADVISORY  WRITE 707 00:19:3141 0 EOF",
+            707,
+            3141
+        ));
+        // Somebody who waits for it.
+        assert!(!is_lock_of(
+            "1: -> FLOCK  ADVISORY  WRITE 707 00:19:3141 0 EOF",
+            707,
+            3141
+        ));
+        assert!(!is_lock_of("", 0, 0));
+    }
 }

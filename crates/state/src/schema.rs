@@ -8,7 +8,7 @@ pub const APPLICATION_ID: i32 = 0x4f43_4e44;
 /// One step per schema version, oldest first: step `n` (from 0) leads to version `n + 1`.
 ///
 /// A released step is never edited; a change is a new step at the end.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     r"
 CREATE TABLE device_identity (
     slot INTEGER NOT NULL PRIMARY KEY CHECK (slot = 1),
@@ -113,6 +113,17 @@ CREATE TABLE run_result (
     at_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX run_result_by_age ON run_result (at_ms);
+",
+    r"
+CREATE TABLE node_life (
+    slot INTEGER NOT NULL PRIMARY KEY CHECK (slot = 1),
+    running INTEGER NOT NULL CHECK (running IN (0, 1)),
+    alive_at_ms INTEGER NOT NULL,
+    exit_code INTEGER CHECK (exit_code BETWEEN 0 AND 255),
+    exit_reason TEXT,
+    exit_at_ms INTEGER,
+    CHECK ((exit_reason IS NULL) = (exit_at_ms IS NULL))
+) STRICT;
 ",
 ];
 

@@ -1,0 +1,76 @@
+//! Invokes as they come in: decoded, handed on, cancelled.
+
+use actix::prelude::*;
+use protocol::hello::GatewayRelease;
+use protocol::invoke::{InvokeCancel, InvokeError, InvokeRequest};
+use tracing::{debug, info};
+
+use super::Connection;
+use crate::approval::{CancelInvoke, Invoke};
+
+impl Connection {
+    pub(super) fn on_invoke(
+        &mut self,
+        payload: &str,
+        release: GatewayRelease,
+        ctx: &mut Context<Self>,
+    ) {
+        let request = match InvokeRequest::decode(payload) {
+            Ok(request) => request,
+            Err(error) => return debug!(%error, "invoke ignored"),
+        };
+        if self.invokes.contains_key(&request.id) {
+            return info!(invoke = %request.id, "invoke is already under way; repetition ignored");
+        }
+        let id = request.id.clone();
+        self.invokes.insert(request.id.clone(), request.node_id);
+        let command = match request.command {
+            Ok(command) => command,
+            Err(name) => {
+                debug!(invoke = %id, command = name, "command not supported");
+                return self.refuse_invoke(
+                    id,
+                    InvokeError::unavailable("command not supported"),
+                    ctx,
+                );
+            }
+        };
+        let invoke = Invoke {
+            generation: self.options.generation,
+            id: request.id,
+            command,
+            params: request.params,
+            idempotency_key: request.idempotency_key,
+            release,
+            reply: ctx.address().recipient(),
+            gateway: ctx.address().recipient(),
+        };
+        if let Err(error) = self.options.approval.try_send(invoke) {
+            let reason = match error {
+                SendError::Full(_) => "node busy: too many invokes wait for a decision",
+                SendError::Closed(_) => "node is stopping",
+            };
+            self.refuse_invoke(id, InvokeError::unavailable(reason), ctx);
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, payload: &str) {
+        let cancel = match InvokeCancel::decode(payload) {
+            Ok(cancel) => cancel,
+            Err(error) => return debug!(%error, "cancel ignored"),
+        };
+        if self.invokes.remove(&cancel.invoke_id).is_none() {
+            return debug!(invoke = %cancel.invoke_id, "cancel of an unknown invoke ignored");
+        }
+        let approval = self.options.approval.clone();
+        let message = CancelInvoke {
+            id: cancel.invoke_id,
+        };
+        // A cancel must not be lost to a full mailbox: the command would run on unheard.
+        actix::spawn(async move {
+            if approval.send(message).await.is_err() {
+                debug!("approval actor is gone; nothing left to cancel");
+            }
+        });
+    }
+}
