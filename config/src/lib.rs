@@ -3,6 +3,7 @@
 //! - [`Configuration`]: all of it, read in the right order.
 //! - [`Environment`]: the variables, as a value that is passed in, with what lies beneath them.
 //! - [`paths`]: where the state and the configuration are.
+//! - [`browser`]: what it says about the browser proxy.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`credentials`]: which place supplies what a gateway wants to see, and [`secret_provider`]
 //!   for what stands there as a reference.
@@ -13,6 +14,7 @@
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+pub mod browser;
 mod configuration;
 pub mod control_socket;
 pub mod credentials;
@@ -34,6 +36,7 @@ mod setting;
 pub mod settings;
 mod substitution;
 
+pub use browser::{BrowserProfileSettings, BrowserSettings};
 pub use configuration::{Configuration, ConfigurationError};
 pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{

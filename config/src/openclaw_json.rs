@@ -20,6 +20,7 @@ pub use self::secrets::{
     SecretSource, Secrets,
 };
 
+use crate::browser::BrowserSettings;
 use crate::document::{self, FILE_LIMIT_BYTES, HardLinks};
 use crate::env_file;
 use crate::environment::VariableOrigin;
@@ -27,7 +28,9 @@ use crate::setting::{Origins, Setting};
 use crate::{Environment, Paths, include, substitution};
 
 /// The top-level keys under which a node finds anything.
-const KEYS: [&str; 5] = ["agents", "env", "gateway", "secrets", "tools"];
+const KEYS: [&str; 7] = [
+    "agents", "browser", "env", "gateway", "nodeHost", "secrets", "tools",
+];
 
 /// Values that may be secrets: they are expanded when they are read as such, because whether a
 /// credential stands there or a reference to one shows only in what was written (config §4.1).
@@ -56,6 +59,8 @@ pub struct OpenclawJson {
     pub secrets: Secrets,
     /// What is worth telling the operator, though it stops nothing.
     pub warnings: Vec<String>,
+    /// `browser`, `nodeHost.browserProxy` and what they follow from.
+    pub browser: BrowserSettings,
 }
 
 /// Why openclaw.json cannot be obeyed. The text names the file and, where there is one, the line;
@@ -179,6 +184,7 @@ impl OpenclawJson {
             gateway: Gateway::read(&root, &secrets, environment)?,
             secrets,
             warnings,
+            browser: BrowserSettings::read(&root)?,
         })
     }
 }

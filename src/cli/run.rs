@@ -1,12 +1,14 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::NodeOptions;
+use browser::control::{ControlOptions, Places};
 use clap::Args;
-use exec::environment::BaseEnvironment;
+use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
@@ -104,6 +106,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
+    let browser = browser_options(&configuration, &environment);
     let exit = actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
         description: NodeDescription {
@@ -111,6 +114,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
             instance_id: profile.node_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
+            offers_browser: browser.is_some(),
         },
         endpoint,
         identity,
@@ -120,12 +124,45 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         exec_config: configuration.openclaw_json.exec,
         database,
         environment,
+        browser,
         settings: configuration.settings,
         earlier,
         kept_results,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))
+}
+
+/// What browsers are driven with, unless the configuration says that there is no browser proxy.
+fn browser_options(
+    configuration: &Configuration,
+    environment: &BaseEnvironment,
+) -> Option<ControlOptions> {
+    let settings = &configuration.openclaw_json.browser;
+    settings.is_offered().then(|| {
+        let inherited = environment.with(Overrides::default());
+        let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+        ControlOptions {
+            settings: settings.clone(),
+            places: Places {
+                state_dir: configuration.paths.state_dir.clone(),
+                temporary: PathBuf::from("/tmp"),
+            },
+            environment: inherited.iter().map(pair).collect(),
+            headless_override: configuration
+                .environment
+                .text("OPENCLAW_BROWSER_HEADLESS")
+                .and_then(as_flag),
+        }
+    })
+}
+
+fn as_flag(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// Saves what this run uses, so that the next one needs no flags; every run does, before it
