@@ -6,6 +6,7 @@ mod demo;
 mod dev_gateway;
 mod endpoint_arguments;
 mod identity;
+mod import;
 mod output;
 mod run;
 
@@ -40,6 +41,11 @@ enum Command {
     Identity(identity::Arguments),
     /// Explain which credentials this node presents to its gateway
     Auth(auth::Arguments),
+    /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
+    ///
+    /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
+    /// state folder is only read. `run` does the same by itself at its first start.
+    Import(import::Arguments),
     /// See, change and explain what this machine lets gateways run
     Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
@@ -63,6 +69,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
         Command::Auth(arguments) => auth::run(&arguments, environment),
+        Command::Import(arguments) => import::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
