@@ -82,6 +82,7 @@ fn remember(home: &Home, saved: &Endpoint, has_device_token: bool) {
     let profile = NodeProfile {
         node_id: "node".to_owned(),
         display_name: "node".to_owned(),
+        commands: None,
         endpoint: Some(state::SavedEndpoint {
             host: saved.host.clone(),
             port: saved.port,
