@@ -381,8 +381,11 @@ fn load_with(
     (loaded, environment)
 }
 
+/// Files by name.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A folder with these files, of which `openclaw.json` is read.
-fn load_files(files: &[(&str, &str)]) -> Result<OpenclawJson, OpenclawJsonError> {
+fn load_files(files: Files<'_>) -> Result<OpenclawJson, OpenclawJsonError> {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let file = dir.path().join(name);
@@ -571,7 +574,7 @@ fn its_own_variables_go_beneath_the_environment() {
 
 #[test]
 fn an_included_file_stands_where_it_is_named() {
-    let of = |files: &[(&str, &str)]| load_files(files).map(|loaded| loaded.exec);
+    let of = |files: Files<'_>| load_files(files).map(|loaded| loaded.exec);
     let expected = ExecConfig::new(ExecLayer {
         ask: Some(Ask::Always),
         safe_bins: SafeBinSettings {
@@ -608,7 +611,7 @@ fn an_included_file_stands_where_it_is_named() {
 #[test]
 fn an_include_that_cannot_be_followed_is_refused_with_its_line() {
     let long = format!("{{\ntools: {{$include: '{}'}}}}", "a".repeat(5000));
-    let cases: [(&str, &[(&str, &str)], &str); 9] = [
+    let cases: [(&str, Files<'_>, &str); 9] = [
         (
             "{\ntools: {$include: 7}}",
             &[],
