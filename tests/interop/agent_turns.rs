@@ -44,10 +44,11 @@ impl Office {
         set.await.unwrap();
     }
 
-    /// A command that no other test uses, and what it prints.
+    /// A command that no other test uses, and what it prints. For root every file is one that it
+    /// may change, and in a shell's command line such a file is bound by its name alone.
     fn command(&self) -> (String, String) {
         let word = unique("said");
-        (format!("/usr/bin/echo {word}"), word)
+        (format!("echo {word}"), word)
     }
 
     /// Lets the agent take a turn in which it calls its tool with this command.
@@ -133,7 +134,7 @@ async fn what_the_document_allows_runs_and_what_it_denies_does_not() {
         .set(json!({
             "version": 1,
             "defaults": { "security": "allowlist", "ask": "off" },
-            "agents": { "main": { "allowlist": ["/usr/bin/echo"] } },
+            "agents": { "main": { "allowlist": [{ "pattern": "/usr/bin/echo" }] } },
         }))
         .await;
     let (command, word) = office.command();
