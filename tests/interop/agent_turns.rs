@@ -130,11 +130,13 @@ async fn what_the_document_allows_runs_and_what_it_denies_does_not() {
     assert!(told.contains("deny"), "{told}");
     assert!(!told.contains(&word), "{told}");
 
+    // The gateway looks first whether an entry names the command, on its own machine and with an
+    // empty PATH: a bare name is then named by nothing but a star.
     office
         .set(json!({
             "version": 1,
             "defaults": { "security": "allowlist", "ask": "off" },
-            "agents": { "main": { "allowlist": [{ "pattern": "/usr/bin/echo" }] } },
+            "agents": { "main": { "allowlist": [{ "pattern": "*" }] } },
         }))
         .await;
     let (command, word) = office.command();
