@@ -21,7 +21,7 @@ use actix::prelude::*;
 use approvals::policy::ExecConfig;
 use approvals::snapshot::{Stored, document_location};
 use protocol::hello::GatewayRelease;
-use protocol::invoke::{Command, InvokeError, InvokeId, InvokeResult};
+use protocol::invoke::{InvokeError, InvokeId, InvokeResult, SystemCommand};
 use secrecy::SecretString;
 use state::{DataVersion, Database};
 use tracing::{debug, error};
@@ -44,7 +44,7 @@ pub(crate) struct Invoke {
     /// Its invoke.
     pub(crate) id: InvokeId,
     /// What to do.
-    pub(crate) command: Command,
+    pub(crate) command: SystemCommand,
     /// With what, as JSON text.
     pub(crate) params: Option<String>,
     /// What a repetition of the same request carries too.
@@ -232,14 +232,14 @@ impl Handler<Invoke> for Approval {
             exec: self.exec.clone(),
         };
         match command {
-            Command::Run => {
+            SystemCommand::Run => {
                 let key = idempotency_key.as_deref();
                 self.on_run_or_repetition(asker, params, key, (release, gateway), ctx);
             }
-            Command::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
-            Command::ApprovalsGet => self.on_get(&asker, params.as_deref()),
-            Command::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
-            Command::Which => {
+            SystemCommand::RunPrepare => self.on_prepare(asker, params.as_deref(), ctx),
+            SystemCommand::ApprovalsGet => self.on_get(&asker, params.as_deref()),
+            SystemCommand::ApprovalsSet => self.on_set(asker, params.as_deref(), ctx),
+            SystemCommand::Which => {
                 let Asker { id, reply, .. } = asker.clone();
                 if self.exec.try_send(Which { id, params, reply }).is_err() {
                     asker.answer(Err(InvokeError::unavailable("node busy")));

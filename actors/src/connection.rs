@@ -32,6 +32,7 @@ pub(crate) use self::answers::InvokeAnswer;
 pub(crate) use self::requests::AskSkillBins;
 use self::requests::Pending;
 use crate::approval::{Approval, ConnectionLost};
+use crate::browser::{Browser, CancelBrowserCalls};
 use crate::clock;
 use crate::pairing::Pairing;
 use crate::socket::{self, DialError, Message as SocketMessage, Messages, Outbound, Writer};
@@ -62,8 +63,10 @@ pub(crate) struct ConnectionOptions {
     pub(crate) supervisor: Addr<Supervisor>,
     /// Told the device token and the state of the surface.
     pub(crate) pairing: Addr<Pairing>,
-    /// Given the invokes.
+    /// Given the invokes that are decided about.
     pub(crate) approval: Addr<Approval>,
+    /// Given the invokes for the browser.
+    pub(crate) browser: Addr<Browser>,
 }
 
 /// Closes the connection in good order; [`ConnectionEnded`] follows.
@@ -146,10 +149,14 @@ impl Connection {
             };
             let supervisor = self.options.supervisor.clone();
             let approval = self.options.approval.clone();
+            let browser = self.options.browser.clone();
             // Outlives this actor: both must hear of it whatever the state of their mailboxes.
             actix::spawn(async move {
                 if approval.send(ConnectionLost { generation }).await.is_err() {
                     debug!(generation, "approval actor is gone");
+                }
+                if browser.send(CancelBrowserCalls(generation)).await.is_err() {
+                    debug!(generation, "browser actor is gone");
                 }
                 if supervisor.send(report).await.is_err() {
                     debug!(generation, "supervisor is gone");

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!                      Supervisor ── owns the process
-//!      ┌───────────┬──────┴─────┬──────────┐
-//!  Connection    Pairing     Approval    Exec        Store (a thread of its own)
+//!      ┌───────────┬──────┴─────┬──────────┬──────────┐
+//!  Connection    Pairing     Approval    Exec      Browser       Store (a thread of its own)
 //! ```
 //!
 //! An invoke walks one way: the connection decodes it, approval decides, exec carries it out, and
-//! the answer goes to the connection that asked, or nowhere. Approval and exec live on a thread of
+//! the answer goes to the connection that asked, or nowhere. What is for the browser goes there
+//! straight; whether there is a browser proxy at all is this machine's configuration. Approval and exec live on a thread of
 //! their own, so that nothing that they do on the disk delays the socket.
 
 mod announce;
 mod approval;
+mod browser;
 mod clock;
 mod connection;
 mod exec;
@@ -30,6 +32,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::browser::control::ControlOptions;
 use ::exec::environment::BaseEnvironment;
 use actix::prelude::*;
 use approvals::policy::ExecConfig;
@@ -44,6 +47,7 @@ use state::{Database, EarlierInstance, JournalBounds};
 pub use crate::supervisor::Exit;
 
 use crate::approval::{Approval, ApprovalOptions};
+use crate::browser::Browser;
 use crate::exec::{Exec, ExecOptions};
 use crate::store::Store;
 use crate::supervisor::{Family, Supervisor, SupervisorOptions};
@@ -70,6 +74,8 @@ pub struct NodeOptions {
     pub database: Database,
     /// What commands inherit.
     pub environment: BaseEnvironment,
+    /// What browsers are driven with, if this node offers its browser.
+    pub browser: Option<ControlOptions>,
     /// The node's own settings.
     pub settings: Settings,
     /// What earlier processes of this node left running.
@@ -95,6 +101,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         exec_config,
         database,
         environment,
+        browser,
         settings,
         earlier,
         kept_results,
@@ -130,6 +137,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         let approval = Approval::start_in_arbiter(&commands.handle(), move |_| {
             Approval::new(approval_options)
         });
+        let browser = Browser::start_in_arbiter(&commands.handle(), move |_| Browser::new(browser));
         let options = SupervisorOptions {
             endpoint,
             node: description,
@@ -144,6 +152,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
                 store,
                 approval,
                 exec,
+                browser,
             },
             left,
         );

@@ -24,6 +24,7 @@ use tracing::{debug, error, info};
 
 use crate::announce::{self, Announcer};
 use crate::approval::{Approval, Shutdown};
+use crate::browser::{Browser, StopBrowsers};
 use crate::connection::{Connection, ConnectionOptions, Disconnect};
 use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
@@ -186,6 +187,7 @@ pub(crate) struct Family {
     pub(crate) store: Addr<Store>,
     pub(crate) approval: Addr<Approval>,
     pub(crate) exec: Addr<Exec>,
+    pub(crate) browser: Addr<Browser>,
 }
 
 /// What the supervisor needs to know.
@@ -294,6 +296,7 @@ impl Supervisor {
             supervisor: ctx.address(),
             pairing,
             approval: self.family.approval.clone(),
+            browser: self.family.browser.clone(),
         }));
         if !std::mem::replace(&mut self.notified_ready, true) {
             // Ready is "trying": a gateway that is down must not make the start fail.
@@ -368,6 +371,18 @@ impl Supervisor {
             detail_code: code.name().to_owned(),
         };
         let recorded = self.family.store.send(record).timeout(STORE_DEADLINE);
+        let browsers = self
+            .family
+            .browser
+            .send(StopBrowsers)
+            .timeout(STOP_COMMANDS);
+        let recorded = async move {
+            let (recorded, stopped) = futures_util::future::join(recorded, browsers).await;
+            if let Err(error) = stopped {
+                error!(%error, "browsers did not end in time");
+            }
+            recorded
+        };
         ctx.spawn(recorded.into_actor(self).map(|recorded, actor, _| {
             if !matches!(recorded, Ok(Ok(()))) {
                 error!("the failure is not remembered; the next start will try at once");
@@ -388,16 +403,25 @@ impl Supervisor {
         self.enter(State::Stopping);
         notify(&[NotifyState::Stopping]);
         let commands_ended = self.family.approval.send(Shutdown).timeout(STOP_COMMANDS);
-        ctx.spawn(
-            commands_ended
-                .into_actor(self)
-                .map(move |ended, actor, ctx| {
-                    if let Err(error) = ended {
-                        error!(%error, "commands did not end in time");
-                    }
-                    actor.disconnect(exit, ctx);
-                }),
-        );
+        let browsers_ended = self
+            .family
+            .browser
+            .send(StopBrowsers)
+            .timeout(STOP_COMMANDS);
+        let all_ended = async move {
+            let (commands, browsers) =
+                futures_util::future::join(commands_ended, browsers_ended).await;
+            if let Err(error) = browsers {
+                error!(%error, "browsers did not end in time");
+            }
+            commands
+        };
+        ctx.spawn(all_ended.into_actor(self).map(move |ended, actor, ctx| {
+            if let Err(error) = ended {
+                error!(%error, "commands did not end in time");
+            }
+            actor.disconnect(exit, ctx);
+        }));
     }
 
     /// Closes the connection and leaves when it has ended, or after a deadline.

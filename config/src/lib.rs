@@ -2,6 +2,7 @@
 //!
 //! - [`Environment`]: the variables, as a value that is passed in.
 //! - [`paths`]: where the state and the configuration are.
+//! - [`browser`]: what it says about the browser proxy.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`control_socket`]: where a running node answers questions about itself.
 //! - [`credentials`]: what the operator gave to authenticate with.
@@ -11,6 +12,7 @@
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+pub mod browser;
 pub mod control_socket;
 pub mod credentials;
 pub mod endpoint;
@@ -25,6 +27,7 @@ pub mod profile;
 mod setting;
 pub mod settings;
 
+pub use browser::{BrowserProfileSettings, BrowserSettings};
 pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};

@@ -1,16 +1,19 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::NodeOptions;
+use browser::control::{ControlOptions, Places};
 use clap::Args;
-use exec::environment::BaseEnvironment;
+use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
-    Settings, allows_insecure_private_ws, check_plaintext, settings,
+    BrowserSettings, EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint,
+    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -19,6 +22,7 @@ use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 
+use super::import::OldNodeHost;
 use super::output;
 use crate::exit::{Exit, Failure};
 
@@ -78,7 +82,14 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
-    let profile = database.node_profile()?;
+    let old_node_host = match database.identity()? {
+        Some(_) => None,
+        None => OldNodeHost::at_first_start(&paths)?,
+    };
+    let profile = match &old_node_host {
+        Some(old) => Some(old.profile().clone()),
+        None => database.node_profile()?,
+    };
     let saved = profile
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
@@ -88,6 +99,9 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
 
+    if let Some(old) = &old_node_host {
+        old.become_it(&mut database)?;
+    }
     let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
@@ -104,6 +118,8 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
+
+    let browser = browser_options(openclaw_json.browser, &paths, environment);
     let environment = BaseEnvironment::new(std::env::vars_os());
     let exit = actors::run(NodeOptions {
         state_dir: paths.state_dir,
@@ -112,6 +128,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
             instance_id: profile.node_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
+            offers_browser: browser.is_some(),
         },
         endpoint,
         identity,
@@ -121,12 +138,44 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         exec_config: openclaw_json.exec,
         database,
         environment,
+        browser,
         settings,
         earlier,
         kept_results,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))
+}
+
+/// What browsers are driven with, unless the configuration says that there is no browser proxy.
+fn browser_options(
+    settings: BrowserSettings,
+    paths: &Paths,
+    environment: &Environment,
+) -> Option<ControlOptions> {
+    settings.is_offered().then(|| {
+        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+        ControlOptions {
+            settings,
+            places: Places {
+                state_dir: paths.state_dir.clone(),
+                temporary: PathBuf::from("/tmp"),
+            },
+            environment: inherited.iter().map(pair).collect(),
+            headless_override: environment
+                .text("OPENCLAW_BROWSER_HEADLESS")
+                .and_then(as_flag),
+        }
+    })
+}
+
+fn as_flag(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
@@ -139,6 +188,18 @@ fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
             .as_deref()
             .and_then(|pin| pin.parse().ok()),
         context_path: saved.context_path.clone(),
+    }
+}
+
+/// The endpoint as the state database keeps it.
+pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
+    let endpoint = endpoint.to_saved();
+    state::SavedEndpoint {
+        host: endpoint.host,
+        port: endpoint.port,
+        tls: endpoint.tls,
+        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
+        context_path: endpoint.context_path,
     }
 }
 
@@ -162,17 +223,11 @@ fn save_profile(
         }
     };
     let saved_name = previous.map(|profile| profile.display_name.as_str());
-    let endpoint = endpoint.to_saved();
     let profile = NodeProfile {
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
-        endpoint: Some(state::SavedEndpoint {
-            host: endpoint.host,
-            port: endpoint.port,
-            tls: endpoint.tls,
-            tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
-            context_path: endpoint.context_path,
-        }),
+        endpoint: Some(endpoint_to_save(endpoint)),
+        commands: previous.and_then(|profile| profile.commands.clone()),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)
