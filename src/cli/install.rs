@@ -78,7 +78,7 @@ fn install(arguments: &Arguments, environment: &Environment) -> Result<Report, F
     let report = match prepare(arguments, environment, manager.as_ref()) {
         Ok(plan) => {
             let report = action::install(manager.as_ref(), &plan.definition, &plan.secrets);
-            report.with_lines(plan.notes)
+            report.with_lines(plan.notes).with_warnings(plan.warnings)
         }
         Err(report) => *report,
     };

@@ -12,8 +12,8 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, Settings,
-    allows_insecure_private_ws, check_plaintext, settings,
+    Configuration, CredentialQuery, Environment, Fingerprint, PlannedEndpoint,
+    allows_insecure_private_ws, check_plaintext,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -37,23 +37,35 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// Ignore the credentials of openclaw.json: only variables count
+    #[arg(long, hide = true)]
+    auth_from_env: bool,
+    /// Read variables from this file, which a service definition wrote
+    #[arg(long, value_name = "FILE", hide = true)]
+    env_file: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let flags = arguments.endpoint.flags();
     let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&flags, None).map_err(usage)?;
-    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
-    let own_file = paths.state_dir.join(settings::FILE_NAME);
-    let settings = Settings::load(&own_file).map_err(Failure::new)?;
+    PlannedEndpoint::plan(&arguments.endpoint.flags(), None).map_err(usage)?;
+    let configuration =
+        Configuration::load(environment, arguments.env_file.as_deref()).map_err(Failure::new)?;
+    let Configuration {
+        paths,
+        environment,
+        openclaw_json,
+        ..
+    } = &configuration;
+    for warning in &openclaw_json.warnings {
+        tracing::warn!("{warning}");
+    }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
     let old_node_host = match database.identity()? {
         Some(_) => None,
-        None => OldNodeHost::at_first_start(&paths)?,
+        None => OldNodeHost::at_first_start(paths)?,
     };
     let profile = match &old_node_host {
         Some(old) => Some(old.profile().clone()),
@@ -63,7 +75,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref()).map_err(usage)?;
+    let endpoint = PlannedEndpoint::plan(
+        &arguments.endpoint.flags_over(&configuration),
+        saved.as_ref(),
+    )
+    .map_err(usage)?;
     check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
@@ -78,7 +94,20 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let given = node_config::Credentials::from_environment(environment);
+    let saved_scope = saved.and_then(|saved| saved.scope());
+    let given = node_config::Credentials::resolve(CredentialQuery {
+        environment,
+        openclaw_json,
+        home: &paths.home,
+        saved: saved_scope.as_ref(),
+        planned: &endpoint.scope(),
+        has_device_token: device_token.is_some(),
+        only_environment: arguments.auth_from_env,
+    })
+    .map_err(Failure::new)?;
+    for warning in &given.warnings {
+        tracing::warn!("{warning}");
+    }
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -87,11 +116,10 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
-
-    let browser = browser_options(openclaw_json.browser, &paths, environment);
-    let environment = BaseEnvironment::new(std::env::vars_os());
+    let environment = BaseEnvironment::new(configuration.variables_for_commands());
+    let browser = browser_options(&configuration, &environment);
     let exit = actors::run(NodeOptions {
-        state_dir: paths.state_dir,
+        state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
             instance_id: profile.node_id,
@@ -104,11 +132,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         credentials,
         device_token,
         hold_back,
-        exec_config: openclaw_json.exec,
+        exec_config: configuration.openclaw_json.exec,
         database,
         environment,
         browser,
-        settings,
+        settings: configuration.settings,
         earlier,
         kept_results,
     })
@@ -118,21 +146,22 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
 fn browser_options(
-    settings: BrowserSettings,
-    paths: &Paths,
-    environment: &Environment,
+    configuration: &Configuration,
+    environment: &BaseEnvironment,
 ) -> Option<ControlOptions> {
+    let settings = &configuration.openclaw_json.browser;
     settings.is_offered().then(|| {
-        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let inherited = environment.with(Overrides::default());
         let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
         ControlOptions {
-            settings,
+            settings: settings.clone(),
             places: Places {
-                state_dir: paths.state_dir.clone(),
+                state_dir: configuration.paths.state_dir.clone(),
                 temporary: PathBuf::from("/tmp"),
             },
             environment: inherited.iter().map(pair).collect(),
-            headless_override: environment
+            headless_override: configuration
+                .environment
                 .text("OPENCLAW_BROWSER_HEADLESS")
                 .and_then(as_flag),
         }

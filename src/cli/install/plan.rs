@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use node_config::{
-    Environment, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint, Settings,
-    allows_insecure_private_ws, check_plaintext, settings,
+    Configuration, CredentialQuery, Credentials, Environment, Paths, PlannedEndpoint,
+    SavedEndpoint, allows_insecure_private_ws, check_plaintext,
 };
+use protocol::connect::ROLE;
 use secrecy::ExposeSecret as _;
 use service::action::is_temporary;
 use service::definition::{Definition, Platform};
@@ -14,7 +15,7 @@ use service::drift;
 use service::environment_file::{EnvironmentFile, MANAGED};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR, SYSTEM_USER};
-use state::Database;
+use state::{Database, DeviceTokenKey};
 
 use super::Arguments;
 use crate::cli::endpoint_arguments::saved_endpoint;
@@ -24,6 +25,8 @@ use crate::cli::endpoint_arguments::saved_endpoint;
 pub(super) struct Plan {
     pub(super) definition: Definition,
     pub(super) secrets: EnvironmentFile,
+    /// What the operator should know about the configuration.
+    pub(super) warnings: Vec<String>,
     /// What the operator reads about what was done before.
     pub(super) notes: Vec<String>,
 }
@@ -65,12 +68,22 @@ impl Plan {
         let secrets = secrets(arguments, environment, manager)?;
         let variables = variables(arguments.system, environment)?;
         let service_environment = service_environment(environment, &variables, &secrets);
-        let paths = Paths::from_environment(&service_environment)?;
-        OpenclawJson::load(&paths.config_file)?;
-        Settings::load(&paths.state_dir.join(settings::FILE_NAME))?;
-        let saved = saved(&paths)?;
-        let endpoint = PlannedEndpoint::plan(&arguments.endpoint.flags(), saved.as_ref())?;
+        let configuration = Configuration::load(&service_environment, None)?;
+        let database = Database::open_read_only(&configuration.paths.state_dir)?;
+        let saved = saved(database.as_ref())?;
+        let flags = arguments.endpoint.flags_over(&configuration);
+        let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref())?;
         check_plaintext(&endpoint, allows_insecure_private_ws(&service_environment))?;
+        // Only whether it can be told counts: the node finds its secrets where they are.
+        let credentials = Credentials::resolve(CredentialQuery {
+            environment: &configuration.environment,
+            openclaw_json: &configuration.openclaw_json,
+            home: &configuration.paths.home,
+            saved: saved.as_ref().and_then(SavedEndpoint::scope).as_ref(),
+            planned: &endpoint.scope(),
+            has_device_token: has_device_token(database.as_ref(), &endpoint)?,
+            only_environment: false,
+        })?;
         Ok(Self {
             definition: Definition {
                 program,
@@ -78,6 +91,7 @@ impl Plan {
                 environment: variables,
             },
             secrets,
+            warnings: [configuration.openclaw_json.warnings, credentials.warnings].concat(),
             notes: Vec::new(),
         })
     }
@@ -203,15 +217,29 @@ fn service_environment(
     passed.chain(given).chain(kept).collect()
 }
 
-fn saved(paths: &Paths) -> Result<Option<SavedEndpoint>, Refusal> {
-    let profile = match Database::open_read_only(&paths.state_dir)? {
-        Some(database) => database.node_profile()?,
-        None => None,
-    };
+fn saved(database: Option<&Database>) -> Result<Option<SavedEndpoint>, Refusal> {
+    let profile = database.map(Database::node_profile).transpose()?.flatten();
     Ok(profile
-        .as_ref()
-        .and_then(|profile| profile.endpoint.as_ref())
-        .map(saved_endpoint))
+        .and_then(|profile| profile.endpoint)
+        .map(|saved| saved_endpoint(&saved)))
+}
+
+fn has_device_token(
+    database: Option<&Database>,
+    endpoint: &PlannedEndpoint,
+) -> Result<bool, Refusal> {
+    let Some(database) = database else {
+        return Ok(false);
+    };
+    let Some(stored) = database.identity()? else {
+        return Ok(false);
+    };
+    let token = database.device_token(DeviceTokenKey {
+        device_id: stored.identity.device_id().as_str(),
+        role: ROLE,
+        gateway_scope: endpoint.scope().as_str(),
+    })?;
+    Ok(token.is_some())
 }
 
 /// The flags of `run`, in upstream's order (service §2.1). They say the whole endpoint, so that
