@@ -3,6 +3,7 @@
 mod demo;
 mod dev_gateway;
 mod identity;
+mod life;
 mod output;
 mod run;
 
@@ -15,6 +16,7 @@ use node_config::Environment;
 
 pub(crate) use self::output::complain;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogOptions;
 
 /// The OpenClaw node host as a native, supervised service
 #[derive(Debug, Parser)]
@@ -51,7 +53,11 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Ok(cli) => cli,
         Err(error) => return refuse(&error, environment).into(),
     };
-    crate::logging::start(environment);
+    let log_options = match &cli.command {
+        Command::Run(arguments) => arguments.log_options(),
+        _ => LogOptions::default(),
+    };
+    crate::logging::start(environment, &log_options);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),

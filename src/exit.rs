@@ -18,14 +18,21 @@ pub(crate) enum Exit {
     Node(actors::Exit),
 }
 
+impl Exit {
+    /// The code that scripts see.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::NoRestart => 78,
+            Self::Node(exit) => exit.code(),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => Self::SUCCESS,
-            Exit::Failure => Self::FAILURE,
-            Exit::NoRestart => Self::from(78),
-            Exit::Node(exit) => Self::from(exit.code()),
-        }
+        Self::from(exit.code())
     }
 }
 
@@ -36,6 +43,8 @@ pub(crate) struct Failure {
     message: String,
     /// How the process ends.
     pub(crate) exit: Exit,
+    /// Whether the arguments were at fault, and so nothing about the node is told.
+    pub(crate) is_usage: bool,
 }
 
 impl Failure {
@@ -44,6 +53,7 @@ impl Failure {
         Self {
             message: message.to_string(),
             exit: Exit::Failure,
+            is_usage: false,
         }
     }
 
@@ -58,6 +68,7 @@ impl Failure {
         Self {
             message: message.to_string(),
             exit,
+            is_usage: true,
         }
     }
 }
@@ -71,6 +82,7 @@ impl From<StateError> for Failure {
         Self {
             message: error.to_string(),
             exit,
+            is_usage: false,
         }
     }
 }

@@ -47,6 +47,7 @@ use crate::exec::{
     StartRun, StopAll, Which, answer, to_json,
 };
 use crate::store::{ReplaceApprovals, Store, StoreError};
+use crate::watchdog::{Health, Probe};
 
 /// How long uses of rules are gathered before they are written (D11).
 const USAGE_BATCH: Duration = Duration::from_secs(2);
@@ -975,5 +976,13 @@ impl Handler<Shutdown> for Approval {
             // Dropped unused only if this actor dies; then nothing is left to wait for.
             usage_written.await.ok();
         })
+    }
+}
+
+impl Handler<Probe> for Approval {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> Health {
+        Health::Well
     }
 }

@@ -20,6 +20,16 @@ pub enum CredentialSource {
     },
 }
 
+impl CredentialSource {
+    /// The word in `status` and `auth explain` (interfaces).
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Environment { .. } => "env",
+        }
+    }
+}
+
 /// A secret that the operator gave.
 #[derive(Debug, Clone)]
 pub struct GivenSecret {

@@ -1,16 +1,17 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::NodeOptions;
+use actors::{CredentialSources, Ending, NodeOptions};
 use clap::Args;
 use exec::environment::BaseEnvironment;
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, SavedEndpoint,
-    Settings, allows_insecure_private_ws, check_plaintext, settings,
+    EndpointFlags, Environment, Fingerprint, GivenSecret, OpenclawJson, Paths, PlannedEndpoint,
+    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, control_socket, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -19,8 +20,11 @@ use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 
-use super::output;
+use tracing::warn;
+
+use super::{life, output};
 use crate::exit::{Exit, Failure};
+use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -48,9 +52,23 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// How to write logs [default: journald under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Write logs to this file instead of standard error, and rotate it by size
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 impl Arguments {
+    /// How this run logs.
+    pub(super) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            format: self.log_format,
+            file: self.log_file.clone(),
+        }
+    }
+
     fn endpoint_flags(&self) -> EndpointFlags {
         EndpointFlags {
             host: self.host.clone(),
@@ -67,6 +85,17 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
+    let ended = start(arguments, environment);
+    match &ended {
+        Ok(ending) => life::remember(environment, Exit::Node(ending.exit), &ending.reason),
+        Err(failure) if failure.is_usage => {}
+        Err(failure) => life::remember(environment, failure.exit, &failure.to_string()),
+    }
+    ended.map(|ending| Exit::Node(ending.exit))
+}
+
+/// Runs the node to its end. The state is locked until this returns.
+fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Failure> {
     let flags = arguments.endpoint_flags();
     let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
@@ -96,6 +125,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         gateway_scope: endpoint.scope().as_str(),
     })?;
     let given = node_config::Credentials::from_environment(environment);
+    let source = |secret: &Option<GivenSecret>| Some(secret.as_ref()?.source.as_str());
+    let credential_sources = CredentialSources {
+        token: source(&given.token),
+        password: source(&given.password),
+    };
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -105,10 +139,14 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let approvals = database.approvals()?.stored;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
+    let last_exit = database.begin_life(unix_ms())?;
     drop(database);
 
+    let control_socket = control_socket(&paths.state_dir, environment)
+        .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
+        .ok();
     let environment = BaseEnvironment::new(std::env::vars_os());
-    let exit = actors::run(NodeOptions {
+    actors::run(NodeOptions {
         state_dir: paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
@@ -119,6 +157,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         endpoint,
         identity,
         credentials,
+        credential_sources,
         device_token,
         hold_back,
         exec_config: openclaw_json.exec,
@@ -127,9 +166,10 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         settings,
         earlier,
         kept_results,
+        last_exit,
+        control_socket,
     })
-    .map_err(Failure::new)?;
-    Ok(Exit::Node(exit))
+    .map_err(Failure::new)
 }
 
 fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
@@ -207,7 +247,8 @@ fn hold_back(
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock in unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
