@@ -98,8 +98,11 @@ impl Repetition {
             Kind::Event => true,
             Kind::Complaint => line.reminders == 0,
         };
-        let is_due = waited >= reminder(line.reminders);
-        let is_written = is_due || (is_news && line.allowance.take(now));
+        let is_written = if is_news {
+            line.allowance.take(now)
+        } else {
+            waited >= reminder(line.reminders)
+        };
         if !is_written {
             line.left_out += 1;
             return None;
