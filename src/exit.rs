@@ -12,6 +12,10 @@ pub(crate) enum Exit {
     Done,
     /// 1: a refused configuration, a usage error or a failure that the operator has to look at.
     Failure,
+    /// 3: a command that was asked about would need a human.
+    WouldAsk,
+    /// 4: a command that was asked about would be denied.
+    WouldDeny,
     /// 78: nothing that a restart can mend; the unit's `RestartPreventExitStatus`.
     NoRestart,
     /// What a running node ended with.
@@ -24,6 +28,8 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failure => 1,
+            Self::WouldAsk => 3,
+            Self::WouldDeny => 4,
             Self::NoRestart => 78,
             Self::Node(exit) => exit.code(),
         }

@@ -33,6 +33,7 @@ pub(crate) use self::handshake::KEEP_TOKEN_DEADLINE;
 pub(crate) use self::requests::AskSkillBins;
 use self::requests::Pending;
 use crate::approval::{Approval, ConnectionLost};
+use crate::browser::{Browser, CancelBrowserCalls};
 use crate::clock;
 use crate::pairing::Pairing;
 use crate::socket::{self, DialError, Message as SocketMessage, Messages, Outbound, Writer};
@@ -64,8 +65,10 @@ pub(crate) struct ConnectionOptions {
     pub(crate) supervisor: Addr<Supervisor>,
     /// Told the device token and the state of the surface.
     pub(crate) pairing: Addr<Pairing>,
-    /// Given the invokes.
+    /// Given the invokes that are decided about.
     pub(crate) approval: Addr<Approval>,
+    /// Given the invokes for the browser.
+    pub(crate) browser: Addr<Browser>,
 }
 
 /// Closes the connection in good order; [`ConnectionEnded`] follows.
@@ -151,10 +154,14 @@ impl Connection {
             };
             let supervisor = self.options.supervisor.clone();
             let approval = self.options.approval.clone();
+            let browser = self.options.browser.clone();
             // Outlives this actor: both must hear of it whatever the state of their mailboxes.
             actix::spawn(async move {
                 if approval.send(ConnectionLost { generation }).await.is_err() {
                     debug!(generation, "approval actor is gone");
+                }
+                if browser.send(CancelBrowserCalls(generation)).await.is_err() {
+                    debug!(generation, "browser actor is gone");
                 }
                 if supervisor.send(report).await.is_err() {
                     debug!(generation, "supervisor is gone");

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!                      Supervisor ── owns the process
-//!      ┌───────────┬──────┴─────┬──────────┐
-//!  Connection    Pairing     Approval    Exec        Store (a thread of its own)
+//!      ┌───────────┬──────┴─────┬──────────┬──────────┐
+//!  Connection    Pairing     Approval    Exec      Browser       Store (a thread of its own)
 //! ```
 //!
 //! An invoke walks one way: the connection decodes it, approval decides, exec carries it out, and
-//! the answer goes to the connection that asked, or nowhere. Approval and exec live on a thread of
+//! the answer goes to the connection that asked, or nowhere. What is for the browser goes there
+//! straight; whether there is a browser proxy at all is this machine's configuration. Approval and exec live on a thread of
 //! their own, so that nothing that they do on the disk delays the socket.
 
 mod announce;
 mod approval;
+mod browser;
 mod clock;
 mod connection;
 pub mod control;
@@ -35,6 +37,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::browser::control::ControlOptions;
 use ::exec::environment::BaseEnvironment;
 use actix::prelude::*;
 use approvals::policy::ExecConfig;
@@ -45,7 +48,7 @@ use protocol::credentials::Credentials;
 use protocol::identity::DeviceIdentity;
 use sd_notify::NotifyState;
 use secrecy::SecretString;
-use state::{EarlierInstance, JournalBounds, StoredApprovals};
+use state::{Database, EarlierInstance, JournalBounds};
 use tracing::{debug, warn};
 
 pub use crate::announce::OPERATOR_LINES;
@@ -53,6 +56,7 @@ pub use crate::credential_source::CredentialSources;
 pub use crate::supervisor::{Ending, Exit};
 
 use crate::approval::{Approval, ApprovalOptions};
+use crate::browser::Browser;
 use crate::control::ControlSocket;
 use crate::exec::{Exec, ExecOptions};
 use crate::store::Store;
@@ -78,10 +82,12 @@ pub struct NodeOptions {
     pub hold_back: Option<Duration>,
     /// The policy of openclaw.json.
     pub exec_config: ExecConfig,
-    /// The stored approvals document.
-    pub approvals: Option<StoredApprovals>,
+    /// Where the approvals document is read, so that edits of other processes are seen.
+    pub database: Database,
     /// What commands inherit.
     pub environment: BaseEnvironment,
+    /// What browsers are driven with, if this node offers its browser.
+    pub browser: Option<ControlOptions>,
     /// The node's own settings.
     pub settings: Settings,
     /// What earlier processes of this node left running.
@@ -110,8 +116,9 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
         device_token,
         hold_back,
         exec_config,
-        approvals,
+        database,
         environment,
+        browser,
         settings,
         earlier,
         kept_results,
@@ -146,7 +153,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
         let approval_options = ApprovalOptions {
             state_dir,
             config: exec_config,
-            stored: approvals,
+            database,
             environment,
             store: store.clone(),
             exec: exec.clone(),
@@ -154,6 +161,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
         let approval = Approval::start_in_arbiter(&commands.handle(), move |_| {
             Approval::new(approval_options)
         });
+        let browser = Browser::start_in_arbiter(&commands.handle(), move |_| Browser::new(browser));
         let options = SupervisorOptions {
             endpoint,
             node: description,
@@ -168,6 +176,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
             store,
             approval,
             exec: exec.clone(),
+            browser,
         };
         let supervisor = Supervisor::launch(options, family, left);
         if let Some(listener) = control_listener {

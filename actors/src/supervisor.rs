@@ -30,6 +30,7 @@ pub(crate) use self::state::SurfaceState;
 use self::state::{Lifecycle, State};
 use crate::announce::{self, Announcer, Severity};
 use crate::approval::Approval;
+use crate::browser::Browser;
 use crate::connection::{Connection, ConnectionOptions, KEEP_TOKEN_DEADLINE};
 use crate::credential_source::CredentialSources;
 use crate::exec::{ConnectionUp, Exec};
@@ -112,6 +113,7 @@ pub(crate) struct Family {
     pub(crate) store: Addr<Store>,
     pub(crate) approval: Addr<Approval>,
     pub(crate) exec: Addr<Exec>,
+    pub(crate) browser: Addr<Browser>,
 }
 
 /// What the supervisor needs to know.
@@ -237,6 +239,7 @@ impl Supervisor {
             supervisor: ctx.address(),
             pairing,
             approval: self.family.approval.clone(),
+            browser: self.family.browser.clone(),
         }));
         if !std::mem::replace(&mut self.notified_ready, true) {
             // Ready is "trying": a gateway that is down must not make the start fail.

@@ -2,19 +2,23 @@
 //!
 //! - [`Environment`]: the variables, as a value that is passed in.
 //! - [`paths`]: where the state and the configuration are.
+//! - [`browser`]: what it says about the browser proxy.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`control_socket`]: where a running node answers questions about itself.
 //! - [`credentials`]: what the operator gave to authenticate with.
+//! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
+pub mod browser;
 pub mod control_socket;
 pub mod credentials;
 pub mod endpoint;
 mod environment;
 pub mod fingerprint;
+pub mod json5_text;
 mod nesting;
 pub mod openclaw_json;
 pub mod paths;
@@ -23,11 +27,13 @@ pub mod profile;
 mod setting;
 pub mod settings;
 
+pub use browser::{BrowserProfileSettings, BrowserSettings};
 pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
 pub use environment::Environment;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use json5_text::{Json5Error, parse_json5};
 pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};

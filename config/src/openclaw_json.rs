@@ -15,6 +15,7 @@ use approvals::safe_bins::{ProfileSettings, SafeBinSettings};
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use nix::fcntl::OFlag;
 
+use crate::browser::BrowserSettings;
 use crate::nesting::{DEPTH_LIMIT, is_too_deep};
 use crate::setting::Setting;
 
@@ -22,13 +23,15 @@ use crate::setting::Setting;
 const FILE_LIMIT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// The top-level keys under which a node finds anything.
-const KEYS: [&str; 2] = ["agents", "tools"];
+const KEYS: [&str; 5] = ["agents", "browser", "gateway", "nodeHost", "tools"];
 
 /// What openclaw.json says, where it says anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenclawJson {
     /// `tools.exec` and that of single agents.
     pub exec: ExecConfig,
+    /// `browser`, `nodeHost.browserProxy` and what they follow from.
+    pub browser: BrowserSettings,
 }
 
 /// Why openclaw.json cannot be obeyed. The text names the file; a wrong value is never shown.
@@ -119,6 +122,7 @@ impl OpenclawJson {
         };
         Ok(Self {
             exec: exec_config(&root)?,
+            browser: BrowserSettings::read(&root)?,
         })
     }
 }

@@ -1,17 +1,20 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::{CredentialSources, Ending, NodeOptions};
+use browser::control::{ControlOptions, Places};
 use clap::Args;
-use exec::environment::BaseEnvironment;
+use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    EndpointFlags, Environment, Fingerprint, GivenSecret, OpenclawJson, Paths, PlannedEndpoint,
-    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, control_socket, settings,
+    BrowserSettings, EndpointFlags, Environment, Fingerprint, GivenSecret, OpenclawJson, Paths,
+    PlannedEndpoint, SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext,
+    control_socket, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -136,15 +139,14 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
         None,
     );
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
-    let approvals = database.approvals()?.stored;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
     let last_exit = database.begin_life(unix_ms())?;
-    drop(database);
 
     let control_socket = control_socket(&paths.state_dir, environment)
         .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
         .ok();
+    let browser = browser_options(openclaw_json.browser, &paths, environment);
     let environment = BaseEnvironment::new(std::env::vars_os());
     actors::run(NodeOptions {
         state_dir: paths.state_dir,
@@ -153,6 +155,7 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
             instance_id: profile.node_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
+            offers_browser: browser.is_some(),
         },
         endpoint,
         identity,
@@ -161,8 +164,9 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
         device_token,
         hold_back,
         exec_config: openclaw_json.exec,
-        approvals,
+        database,
         environment,
+        browser,
         settings,
         earlier,
         kept_results,
@@ -170,6 +174,37 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
         control_socket,
     })
     .map_err(Failure::new)
+}
+
+/// What browsers are driven with, unless the configuration says that there is no browser proxy.
+fn browser_options(
+    settings: BrowserSettings,
+    paths: &Paths,
+    environment: &Environment,
+) -> Option<ControlOptions> {
+    settings.is_offered().then(|| {
+        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+        ControlOptions {
+            settings,
+            places: Places {
+                state_dir: paths.state_dir.clone(),
+                temporary: PathBuf::from("/tmp"),
+            },
+            environment: inherited.iter().map(pair).collect(),
+            headless_override: environment
+                .text("OPENCLAW_BROWSER_HEADLESS")
+                .and_then(as_flag),
+        }
+    })
+}
+
+fn as_flag(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {

@@ -2,11 +2,12 @@
 
 use actix::prelude::*;
 use protocol::hello::GatewayRelease;
-use protocol::invoke::{InvokeCancel, InvokeError, InvokeRequest};
+use protocol::invoke::{Command, InvokeCancel, InvokeError, InvokeId, InvokeRequest};
 use tracing::{debug, info};
 
 use super::Connection;
 use crate::approval::{CancelInvoke, Invoke};
+use crate::browser::{BrowserCall, CancelBrowserCall};
 
 impl Connection {
     pub(super) fn on_invoke(
@@ -35,6 +36,20 @@ impl Connection {
                 );
             }
         };
+        let command = match command {
+            Command::System(command) => command,
+            Command::Browser(command) => {
+                let call = BrowserCall {
+                    generation: self.options.generation,
+                    id: request.id,
+                    command,
+                    params: request.params,
+                    reply: ctx.address().recipient(),
+                };
+                let sent = self.options.browser.try_send(call).map_err(discard);
+                return self.refuse_unless_sent(sent, id, ctx);
+            }
+        };
         let invoke = Invoke {
             generation: self.options.generation,
             id: request.id,
@@ -45,13 +60,22 @@ impl Connection {
             reply: ctx.address().recipient(),
             gateway: ctx.address().recipient(),
         };
-        if let Err(error) = self.options.approval.try_send(invoke) {
-            let reason = match error {
-                SendError::Full(_) => "node busy: too many invokes wait for a decision",
-                SendError::Closed(_) => "node is stopping",
-            };
-            self.refuse_invoke(id, InvokeError::unavailable(reason), ctx);
-        }
+        let sent = self.options.approval.try_send(invoke).map_err(discard);
+        self.refuse_unless_sent(sent, id, ctx);
+    }
+
+    fn refuse_unless_sent(
+        &mut self,
+        sent: Result<(), SendError<()>>,
+        id: InvokeId,
+        ctx: &mut Context<Self>,
+    ) {
+        let reason = match sent {
+            Ok(()) => return,
+            Err(SendError::Full(())) => "node busy: too many invokes wait for a decision",
+            Err(SendError::Closed(())) => "node is stopping",
+        };
+        self.refuse_invoke(id, InvokeError::unavailable(reason), ctx);
     }
 
     pub(super) fn on_cancel(&mut self, payload: &str) {
@@ -63,6 +87,8 @@ impl Connection {
             return debug!(invoke = %cancel.invoke_id, "cancel of an unknown invoke ignored");
         }
         let approval = self.options.approval.clone();
+        let browser = self.options.browser.clone();
+        let of_browser = CancelBrowserCall(cancel.invoke_id.clone());
         let message = CancelInvoke {
             id: cancel.invoke_id,
         };
@@ -71,6 +97,17 @@ impl Connection {
             if approval.send(message).await.is_err() {
                 debug!("approval actor is gone; nothing left to cancel");
             }
+            if browser.send(of_browser).await.is_err() {
+                debug!("browser actor is gone; nothing left to cancel");
+            }
         });
+    }
+}
+
+/// What could not be sent is not needed any more.
+fn discard<T>(error: SendError<T>) -> SendError<()> {
+    match error {
+        SendError::Full(_) => SendError::Full(()),
+        SendError::Closed(_) => SendError::Closed(()),
     }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, error};
 use super::{ConnectionEnded, STORE_DEADLINE, State, Supervisor};
 use crate::announce::{self, Severity};
 use crate::approval::Shutdown;
+use crate::browser::StopBrowsers;
 use crate::connection::Disconnect;
 use crate::notify;
 use crate::store::RecordAuthFailure;
@@ -107,6 +108,18 @@ impl Supervisor {
             detail_code: code.name().to_owned(),
         };
         let recorded = self.family.store.send(record).timeout(STORE_DEADLINE);
+        let browsers = self
+            .family
+            .browser
+            .send(StopBrowsers)
+            .timeout(STOP_COMMANDS);
+        let recorded = async move {
+            let (recorded, stopped) = futures_util::future::join(recorded, browsers).await;
+            if let Err(error) = stopped {
+                error!(%error, "browsers did not end in time");
+            }
+            recorded
+        };
         ctx.spawn(recorded.into_actor(self).map(|recorded, actor, _| {
             if !matches!(recorded, Ok(Ok(()))) {
                 error!("the failure is not remembered; the next start will try at once");
@@ -133,16 +146,25 @@ impl Supervisor {
         notify(&[NotifyState::Stopping]);
         self.due = Due::within(STOP_COMMANDS + STOP_CONNECTION, "the node has not ended");
         let commands_ended = self.family.approval.send(Shutdown).timeout(STOP_COMMANDS);
-        ctx.spawn(
-            commands_ended
-                .into_actor(self)
-                .map(move |ended, actor, ctx| {
-                    if let Err(error) = ended {
-                        error!(%error, "commands did not end in time");
-                    }
-                    actor.disconnect(exit, ctx);
-                }),
-        );
+        let browsers_ended = self
+            .family
+            .browser
+            .send(StopBrowsers)
+            .timeout(STOP_COMMANDS);
+        let all_ended = async move {
+            let (commands, browsers) =
+                futures_util::future::join(commands_ended, browsers_ended).await;
+            if let Err(error) = browsers {
+                error!(%error, "browsers did not end in time");
+            }
+            commands
+        };
+        ctx.spawn(all_ended.into_actor(self).map(move |ended, actor, ctx| {
+            if let Err(error) = ended {
+                error!(%error, "commands did not end in time");
+            }
+            actor.disconnect(exit, ctx);
+        }));
     }
 
     /// Closes the connection and leaves when it has ended, or after a deadline.

@@ -20,6 +20,9 @@ const INSTANCE_SHIFT: u32 = 31;
 /// Bits of an instance and of a number.
 const PART: u64 = (1 << INSTANCE_SHIFT) - 1;
 
+/// The number of the first service: half of all numbers is more than a process can use up.
+const FIRST_SERVICE: u32 = 1 << (INSTANCE_SHIFT - 1);
+
 /// What tells the runs of one process from those of all others that this machine has seen.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Instance(u32);
@@ -61,6 +64,16 @@ impl RunMark {
     pub fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self::new(Instance::current(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A mark for what is not a run and never recorded. Its number is beyond those of all runs, so
+    /// that the next start takes it for something that was started in the moment before the kill,
+    /// and ends it.
+    #[must_use]
+    pub(crate) fn next_service() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = FIRST_SERVICE | NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::new(Instance::current(), number)
     }
 
     /// A mark that was recorded.
@@ -163,5 +176,12 @@ mod tests {
         let (first, second) = (RunMark::next(), RunMark::next());
         assert_ne!(first, second);
         assert_eq!(first.instance(), second.instance());
+    }
+
+    #[test]
+    fn a_service_counts_as_started_after_every_run() {
+        let service = RunMark::next_service();
+        assert!(service.number() > RunMark::next().number());
+        assert_eq!(RunMark::from_limit(service.as_limit()), Some(service));
     }
 }

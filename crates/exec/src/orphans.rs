@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 
 use crate::census::{Stat, mark_of, processes};
 use crate::mark::Instance;
+use crate::run::service;
 
 /// Makes orphaned descendants children of this process, so that they neither vanish from sight
 /// nor depend on the machine's first process to be buried.
@@ -68,7 +69,7 @@ fn reap_each(is_waited_for: impl Fn(Pid) -> bool) -> usize {
 fn is_orphan(pid: Pid, is_waited_for: impl Fn(Pid) -> bool) -> bool {
     let ours =
         mark_of(pid, &mut Vec::new()).is_some_and(|mark| mark.instance() == Instance::current());
-    ours && !is_waited_for(pid)
+    ours && !is_waited_for(pid) && !service::is_waited_for(pid)
 }
 
 fn wait_for(pid: Pid) -> bool {

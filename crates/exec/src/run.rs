@@ -12,6 +12,7 @@ mod limits;
 mod output;
 mod payload;
 mod process_tree;
+pub mod service;
 
 use std::future::pending;
 use std::io;

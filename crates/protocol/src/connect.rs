@@ -109,6 +109,8 @@ pub struct NodeDescription {
     pub version: String,
     /// The PATH that commands will see.
     pub path_env: String,
+    /// Whether it offers its browser.
+    pub offers_browser: bool,
 }
 
 /// Protocol numbers that a connect request may offer.
@@ -179,8 +181,10 @@ struct DeviceProof<'a> {
     nonce: &'a str,
 }
 
-/// The capability names that this node declares (§5.3).
+/// The capability names that a node declares (§5.3).
 const CAPABILITIES: &[&str] = &["system"];
+/// The same for one that offers its browser.
+const CAPABILITIES_WITH_BROWSER: &[&str] = &["system", "browser"];
 
 impl<'a> ConnectParams<'a> {
     /// Answers a challenge. `local_time_ms` is used only if the gateway told no time of its own.
@@ -221,8 +225,14 @@ impl<'a> ConnectParams<'a> {
                 mode: ROLE,
                 instance_id: node.instance_id.trim(),
             },
-            caps: CAPABILITIES,
-            commands: Command::DECLARED.iter().map(Command::name).collect(),
+            caps: if node.offers_browser {
+                CAPABILITIES_WITH_BROWSER
+            } else {
+                CAPABILITIES
+            },
+            commands: Command::declared(node.offers_browser)
+                .map(Command::name)
+                .collect(),
             path_env: &node.path_env,
             auth,
             role: ROLE,
@@ -256,6 +266,7 @@ mod tests {
             instance_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             version: "0.1.0".to_owned(),
             path_env: "/usr/bin:/bin".to_owned(),
+            offers_browser: false,
         }
     }
 
@@ -344,6 +355,29 @@ mod tests {
             params["device"]["signature"].as_str().unwrap(),
         )
         .unwrap();
+    }
+
+    #[test]
+    fn a_browser_is_declared_only_if_it_is_offered() {
+        let declared = |offers_browser| {
+            let challenge = Challenge {
+                nonce: "n".to_owned(),
+                gateway_time_ms: None,
+            };
+            let identity = DeviceIdentity::from_seed(&[1; 32]);
+            let node = NodeDescription {
+                offers_browser,
+                ..node()
+            };
+            let auth = Auth::None;
+            let version = ProtocolVersion::default();
+            let params = ConnectParams::answer(&challenge, &node, &identity, &auth, version, 99);
+            let params = serde_json::to_string(&params).unwrap();
+            ["\"browser\"", "browser.proxy\"", "browser.proxy.upload.v1"]
+                .map(|name| params.contains(name))
+        };
+        assert_eq!(declared(true), [true; 3]);
+        assert_eq!(declared(false), [false; 3]);
     }
 
     #[test]

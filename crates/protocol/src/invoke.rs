@@ -9,6 +9,15 @@ use serde_json::value::RawValue;
 /// What a gateway can ask of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
+    /// Something that this machine's policy decides about.
+    System(SystemCommand),
+    /// Something for this machine's browser.
+    Browser(BrowserCommand),
+}
+
+/// Commands about this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SystemCommand {
     /// `system.which`: find executables.
     Which,
     /// `system.run.prepare`: make a plan that can be approved.
@@ -21,35 +30,55 @@ pub enum Command {
     ApprovalsSet,
 }
 
+/// Commands about this machine's browser (browser proxy §1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BrowserCommand {
+    /// `browser.proxy`: drive it.
+    Proxy,
+    /// `browser.proxy.upload.v1`: the same, with files for a page.
+    UploadV1,
+}
+
 impl Command {
-    /// Everything that this node declares when it connects (§5.3).
-    pub const DECLARED: &[Self] = &[
-        Self::RunPrepare,
-        Self::Run,
-        Self::Which,
-        Self::ApprovalsGet,
-        Self::ApprovalsSet,
+    /// What every node declares when it connects (§5.3).
+    const SYSTEM: &[Self] = &[
+        Self::System(SystemCommand::RunPrepare),
+        Self::System(SystemCommand::Run),
+        Self::System(SystemCommand::Which),
+        Self::System(SystemCommand::ApprovalsGet),
+        Self::System(SystemCommand::ApprovalsSet),
     ];
+
+    /// What a node declares besides if it offers its browser.
+    const BROWSER: &[Self] = &[
+        Self::Browser(BrowserCommand::Proxy),
+        Self::Browser(BrowserCommand::UploadV1),
+    ];
+
+    /// Everything that a node declares.
+    pub fn declared(offers_browser: bool) -> impl Iterator<Item = Self> {
+        let browser = if offers_browser { Self::BROWSER } else { &[] };
+        Self::SYSTEM.iter().chain(browser).copied()
+    }
 
     /// The name on the wire.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Which => "system.which",
-            Self::RunPrepare => "system.run.prepare",
-            Self::Run => "system.run",
-            Self::ApprovalsGet => "system.execApprovals.get",
-            Self::ApprovalsSet => "system.execApprovals.set",
+            Self::System(SystemCommand::Which) => "system.which",
+            Self::System(SystemCommand::RunPrepare) => "system.run.prepare",
+            Self::System(SystemCommand::Run) => "system.run",
+            Self::System(SystemCommand::ApprovalsGet) => "system.execApprovals.get",
+            Self::System(SystemCommand::ApprovalsSet) => "system.execApprovals.set",
+            Self::Browser(BrowserCommand::Proxy) => "browser.proxy",
+            Self::Browser(BrowserCommand::UploadV1) => "browser.proxy.upload.v1",
         }
     }
 
     /// Parses the name on the wire.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::DECLARED
-            .iter()
-            .copied()
-            .find(|command| command.name() == name)
+        Self::declared(true).find(|command| command.name() == name)
     }
 }
 
@@ -282,7 +311,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(invoke.id.as_str(), "i1");
-        assert_eq!(invoke.command, Ok(Command::Run));
+        assert_eq!(invoke.command, Ok(Command::System(SystemCommand::Run)));
         assert_eq!(invoke.params.as_deref(), Some("{\"a\":1}"));
         assert_eq!(invoke.gateway_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(invoke.idempotency_key.as_deref(), Some("k"));
@@ -349,9 +378,13 @@ mod tests {
 
     #[test]
     fn every_declared_command_parses_back() {
-        for command in Command::DECLARED {
-            assert_eq!(Command::parse(command.name()).as_ref(), Some(command));
+        for command in Command::declared(true) {
+            assert_eq!(Command::parse(command.name()), Some(command));
         }
+        assert_eq!(
+            Command::declared(false).count() + 2,
+            Command::declared(true).count()
+        );
     }
 
     #[test]

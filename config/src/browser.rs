@@ -1,0 +1,207 @@
+//! What openclaw.json says about the browser proxy: `browser.*`, `nodeHost.browserProxy.*` and the
+//! gateway's port, from which the browser's debugging port follows (browser proxy §3).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::OpenclawJsonError;
+use crate::setting::Setting;
+
+/// The gateway's port where nothing says otherwise.
+const DEFAULT_GATEWAY_PORT: u16 = 18789;
+
+/// The browser proxy's settings; the default is what an empty file means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrowserSettings {
+    /// `browser.enabled`.
+    pub enabled: bool,
+    /// `nodeHost.browserProxy.enabled`.
+    pub proxy_enabled: bool,
+    /// `nodeHost.browserProxy.allowProfiles`, trimmed; empty means that every profile is allowed.
+    pub allow_profiles: Vec<String>,
+    /// `browser.evaluateEnabled`.
+    pub evaluate_enabled: bool,
+    /// `browser.noSandbox`.
+    pub no_sandbox: bool,
+    /// `browser.headless`, where it says anything.
+    pub headless: Option<bool>,
+    /// `browser.attachOnly`: never start a browser.
+    pub attach_only: bool,
+    /// `browser.executablePath`.
+    pub executable_path: Option<PathBuf>,
+    /// `browser.cdpUrl`: the default profile's endpoint.
+    pub cdp_url: Option<String>,
+    /// `browser.defaultProfile`.
+    pub default_profile: Option<String>,
+    /// `browser.color`.
+    pub color: Option<String>,
+    /// `browser.extraArgs`.
+    pub extra_args: Vec<String>,
+    /// `browser.ssrfPolicy.dangerouslyAllowPrivateNetwork`, or its old name `allowPrivateNetwork`.
+    pub allow_private_network: Option<bool>,
+    /// `browser.ssrfPolicy.allowedHostnames`.
+    pub allowed_hostnames: Vec<String>,
+    /// Whether `browser.snapshotDefaults.mode` is `efficient`.
+    pub efficient_snapshots: bool,
+    /// `browser.profiles`.
+    pub profiles: BTreeMap<String, BrowserProfileSettings>,
+    /// `gateway.port`; the browser's debugging ports follow from it.
+    pub gateway_port: u16,
+}
+
+impl Default for BrowserSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            proxy_enabled: true,
+            allow_profiles: Vec::new(),
+            evaluate_enabled: true,
+            no_sandbox: false,
+            headless: None,
+            attach_only: false,
+            executable_path: None,
+            cdp_url: None,
+            default_profile: None,
+            color: None,
+            extra_args: Vec::new(),
+            allow_private_network: None,
+            allowed_hostnames: Vec::new(),
+            efficient_snapshots: false,
+            profiles: BTreeMap::new(),
+            gateway_port: DEFAULT_GATEWAY_PORT,
+        }
+    }
+}
+
+/// One entry of `browser.profiles`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrowserProfileSettings {
+    /// `cdpPort`.
+    pub cdp_port: Option<u16>,
+    /// `cdpUrl`.
+    pub cdp_url: Option<String>,
+    /// `driver`, as written.
+    pub driver: Option<String>,
+    /// `headless`.
+    pub headless: Option<bool>,
+    /// `executablePath`.
+    pub executable_path: Option<PathBuf>,
+    /// `attachOnly`.
+    pub attach_only: Option<bool>,
+    /// `color`.
+    pub color: Option<String>,
+    /// `userDataDir`.
+    pub user_data_dir: Option<PathBuf>,
+}
+
+impl BrowserSettings {
+    /// Whether this node offers its browser at all.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.enabled && self.proxy_enabled
+    }
+
+    pub(crate) fn read(root: &Setting<'_>) -> Result<Self, OpenclawJsonError> {
+        let mut settings = Self::default();
+        if let Some(port) = gateway_port(root) {
+            settings.gateway_port = port;
+        }
+        if let Some(proxy) = member(root.member("nodeHost")?, "browserProxy")? {
+            settings.proxy_enabled = flag(&proxy, "enabled")?.unwrap_or(true);
+            settings.allow_profiles = texts(&proxy, "allowProfiles")?
+                .iter()
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect();
+        }
+        let Some(browser) = root.member("browser")? else {
+            return Ok(settings);
+        };
+        settings.enabled = flag(&browser, "enabled")?.unwrap_or(true);
+        settings.evaluate_enabled = flag(&browser, "evaluateEnabled")?.unwrap_or(true);
+        settings.no_sandbox = flag(&browser, "noSandbox")?.unwrap_or(false);
+        settings.headless = flag(&browser, "headless")?;
+        settings.attach_only = flag(&browser, "attachOnly")?.unwrap_or(false);
+        settings.executable_path = text(&browser, "executablePath")?.map(PathBuf::from);
+        settings.cdp_url = text(&browser, "cdpUrl")?;
+        settings.default_profile = text(&browser, "defaultProfile")?;
+        settings.color = text(&browser, "color")?;
+        settings.extra_args = texts(&browser, "extraArgs")?;
+        if let Some(policy) = browser.member("ssrfPolicy")? {
+            settings.allow_private_network = match flag(&policy, "dangerouslyAllowPrivateNetwork")?
+            {
+                Some(allowed) => Some(allowed),
+                None => flag(&policy, "allowPrivateNetwork")?,
+            };
+            settings.allowed_hostnames = texts(&policy, "allowedHostnames")?;
+        }
+        if let Some(defaults) = browser.member("snapshotDefaults")? {
+            settings.efficient_snapshots = text(&defaults, "mode")?.as_deref() == Some("efficient");
+        }
+        if let Some(profiles) = browser.member("profiles")? {
+            for (name, profile) in profiles.members()? {
+                settings
+                    .profiles
+                    .insert(name.to_owned(), BrowserProfileSettings::read(&profile)?);
+            }
+        }
+        Ok(settings)
+    }
+}
+
+impl BrowserProfileSettings {
+    fn read(profile: &Setting<'_>) -> Result<Self, OpenclawJsonError> {
+        Ok(Self {
+            cdp_port: port(profile, "cdpPort")?,
+            cdp_url: text(profile, "cdpUrl")?,
+            driver: text(profile, "driver")?,
+            headless: flag(profile, "headless")?,
+            executable_path: text(profile, "executablePath")?.map(PathBuf::from),
+            attach_only: flag(profile, "attachOnly")?,
+            color: text(profile, "color")?,
+            user_data_dir: text(profile, "userDataDir")?.map(PathBuf::from),
+        })
+    }
+}
+
+/// The gateway's own settings are not this node's business, so a port that is none is passed over.
+fn gateway_port(root: &Setting<'_>) -> Option<u16> {
+    let gateway = root.member("gateway").ok()??;
+    let port = gateway.member("port").ok()??.count().ok()?;
+    u16::try_from(port).ok().filter(|port| *port > 0)
+}
+
+fn member<'a>(
+    owner: Option<Setting<'a>>,
+    name: &str,
+) -> Result<Option<Setting<'a>>, OpenclawJsonError> {
+    owner.map_or(Ok(None), |owner| owner.member(name))
+}
+
+fn flag(owner: &Setting<'_>, name: &str) -> Result<Option<bool>, OpenclawJsonError> {
+    owner.member(name)?.map(|value| value.flag()).transpose()
+}
+
+/// A text without surrounding white space; a blank one says nothing.
+fn text(owner: &Setting<'_>, name: &str) -> Result<Option<String>, OpenclawJsonError> {
+    let Some(value) = owner.member(name)? else {
+        return Ok(None);
+    };
+    let text = value.text()?.trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+fn texts(owner: &Setting<'_>, name: &str) -> Result<Vec<String>, OpenclawJsonError> {
+    let value = owner.member(name)?;
+    value.map_or(Ok(Vec::new()), |value| value.texts())
+}
+
+fn port(owner: &Setting<'_>, name: &str) -> Result<Option<u16>, OpenclawJsonError> {
+    let Some(value) = owner.member(name)? else {
+        return Ok(None);
+    };
+    match u16::try_from(value.count()?) {
+        Ok(port) if port > 0 => Ok(Some(port)),
+        Ok(_) | Err(_) => Err(value.wrong("a port from 1 to 65535")),
+    }
+}

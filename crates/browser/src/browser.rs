@@ -1,0 +1,411 @@
+//! One profile and its browser: starting it, noticing its end, and its tabs.
+
+pub mod downloads;
+pub mod live;
+pub mod tabs;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{debug, info};
+
+use self::live::{Identity, Live};
+use self::tabs::{Aliases, ListedTab, Resolution};
+use crate::control::ControlOptions;
+use crate::endpoint::Endpoint;
+use crate::executable::{self, Executable, NoBrowser};
+use crate::launch::{self, Headless, LaunchError, LaunchPlan};
+use crate::profile::{Driver, Profile};
+use crate::request::{Reason, RouteError};
+use crate::tab::Tab;
+
+/// How long a browser at a given endpoint may take to answer (browser proxy §3.3).
+const PROBE_HTTP: Duration = Duration::from_millis(300);
+/// The same for one on another machine.
+const PROBE_REMOTE: Duration = Duration::from_millis(3000);
+/// How long its WebSocket may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
+/// Pages that are kept in a managed browser (browser proxy §4).
+const MOST_TABS: usize = 8;
+
+/// A profile's browser.
+#[derive(Debug)]
+pub struct Browser {
+    profile: Profile,
+    options: Rc<ControlOptions>,
+    /// One start, stop or attachment at a time.
+    turn: tokio::sync::Mutex<()>,
+    live: RefCell<Option<Rc<Live>>>,
+    aliases: RefCell<Aliases>,
+    /// What the last `POST /start` asked for; counts until the next stop.
+    headless_request: Cell<Option<bool>>,
+}
+
+impl Browser {
+    pub(crate) fn new(profile: Profile, options: Rc<ControlOptions>) -> Self {
+        Self {
+            profile,
+            options,
+            turn: tokio::sync::Mutex::new(()),
+            live: RefCell::default(),
+            aliases: RefCell::default(),
+            headless_request: Cell::new(None),
+        }
+    }
+
+    /// The profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What the node's browser proxy is made of.
+    #[must_use]
+    pub fn options(&self) -> &ControlOptions {
+        &self.options
+    }
+
+    /// The browser that would be started.
+    ///
+    /// # Errors
+    /// [`NoBrowser`].
+    pub fn executable(&self) -> Result<Executable, NoBrowser> {
+        executable::find(self.profile.executable_path.as_deref())
+    }
+
+    /// Whether the browser has a window, and what decides it: the request, the environment, the
+    /// profile, the configuration, a machine without a display (browser proxy §3.1).
+    #[must_use]
+    pub fn headless(&self) -> Headless {
+        let decided = [
+            ("request", self.headless_request.get()),
+            ("env", self.options.headless_override),
+            ("profile", self.profile.headless),
+            ("config", self.options.settings.headless),
+        ];
+        for (source, choice) in decided {
+            if let Some(is_headless) = choice {
+                return Headless {
+                    is_headless,
+                    source,
+                };
+            }
+        }
+        if cfg!(target_os = "linux") && !self.has_display() {
+            return Headless {
+                is_headless: true,
+                source: "linux-display-fallback",
+            };
+        }
+        Headless {
+            is_headless: false,
+            source: "default",
+        }
+    }
+
+    fn has_display(&self) -> bool {
+        self.options.environment.iter().any(|(name, value)| {
+            (name == "DISPLAY" || name == "WAYLAND_DISPLAY") && !value.is_empty()
+        })
+    }
+
+    /// The browser, if it runs. An attach-only profile is looked for at its endpoint.
+    pub async fn running(&self) -> Option<Rc<Live>> {
+        if let Some(live) = self.current() {
+            return Some(live);
+        }
+        if self.profile.is_managed() {
+            return None;
+        }
+        let _turn = self.turn.lock().await;
+        match self.current() {
+            Some(live) => Some(live),
+            None => self.attach().await.ok(),
+        }
+    }
+
+    /// The browser as far as it is known without asking anybody.
+    #[must_use]
+    pub fn current(&self) -> Option<Rc<Live>> {
+        let mut live = self.live.borrow_mut();
+        if live.as_ref().is_some_and(|live| live.is_over()) {
+            info!(profile = self.profile.name, "the browser is gone");
+            *live = None;
+        }
+        live.clone()
+    }
+
+    /// The running browser; it is started if it does not run.
+    ///
+    /// # Errors
+    /// Why it cannot be started or reached.
+    pub async fn ensure(&self) -> Result<Rc<Live>, RouteError> {
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let live = match self.profile.driver {
+            Driver::Openclaw if self.profile.is_managed() => self.start().await?,
+            Driver::Openclaw => self.attach().await?,
+            Driver::ExistingSession | Driver::Extension => return Err(self.unsupported()),
+        };
+        Ok(live)
+    }
+
+    /// A profile whose driver this node does not have.
+    fn unsupported(&self) -> RouteError {
+        RouteError::new(
+            501,
+            format!(
+                "Browser profile \"{}\" uses driver \"{}\", which this node does not offer. Use a \
+                 profile with driver \"openclaw\".",
+                self.profile.name,
+                self.profile.driver.name()
+            ),
+        )
+    }
+
+    async fn start(&self) -> Result<Rc<Live>, RouteError> {
+        let plan = self.plan()?;
+        let launched = launch::launch(&plan).await.map_err(refused)?;
+        let identity = Identity {
+            websocket: launched.websocket,
+            executable: Some(plan.executable),
+            user_data_dir: Some(plan.user_data_dir),
+            headless: plan.headless,
+        };
+        self.connect(identity, Some(launched.process)).await
+    }
+
+    fn plan(&self) -> Result<LaunchPlan, RouteError> {
+        let headless = self.headless();
+        if !headless.is_headless && cfg!(target_os = "linux") && !self.has_display() {
+            return Err(RouteError {
+                reason: Some(Reason::NoDisplay {
+                    profile: self.profile.name.clone(),
+                    headless_source: headless.source,
+                }),
+                ..RouteError::conflict(format!(
+                    "Cannot start headed browser profile \"{}\" without a display. Set \
+                     browser.headless: true, or give the node DISPLAY or WAYLAND_DISPLAY.",
+                    self.profile.name
+                ))
+            });
+        }
+        let places = &self.options.places;
+        Ok(LaunchPlan {
+            executable: self.executable().map_err(|error| refused(error.into()))?,
+            profile: self.profile.name.clone(),
+            port: self.endpoint()?.port(),
+            user_data_dir: self
+                .profile
+                .user_data_dir
+                .clone()
+                .unwrap_or_else(|| places.user_data_dir(&self.profile.name)),
+            downloads_dir: places.downloads_dir(),
+            headless,
+            no_sandbox: self.options.settings.no_sandbox,
+            extra_args: self.options.settings.extra_args.clone(),
+            environment: self.options.environment.clone(),
+            xdg_fallback: places.temporary.join(".chromium"),
+        })
+    }
+
+    fn endpoint(&self) -> Result<&Endpoint, RouteError> {
+        self.profile
+            .endpoint
+            .as_ref()
+            .ok_or_else(|| self.unsupported())
+    }
+
+    async fn attach(&self) -> Result<Rc<Live>, RouteError> {
+        if self.profile.driver != Driver::Openclaw {
+            return Err(self.unsupported());
+        }
+        let endpoint = self.endpoint()?;
+        let probe = if self.profile.is_remote() {
+            PROBE_REMOTE
+        } else {
+            PROBE_HTTP
+        };
+        let websocket = endpoint.browser_websocket(probe).await.map_err(|error| {
+            RouteError::failed(format_args!(
+                "Browser profile \"{}\" is not reachable at {endpoint}: {error}. Start that browser \
+                 with remote debugging, or correct the profile's cdpUrl.",
+                self.profile.name
+            ))
+        })?;
+        let identity = Identity {
+            websocket,
+            executable: None,
+            user_data_dir: None,
+            headless: self.headless(),
+        };
+        self.connect(identity, None).await
+    }
+
+    async fn connect(
+        &self,
+        identity: Identity,
+        process: Option<exec::run::service::ServiceProcess>,
+    ) -> Result<Rc<Live>, RouteError> {
+        let places = &self.options.places;
+        let live = Live::connect(identity, process, places, CONNECT_DEADLINE)
+            .await
+            .map_err(|error| {
+                RouteError::failed(format_args!(
+                    "Chrome CDP websocket for profile \"{}\" is not reachable after start. {error}",
+                    self.profile.name
+                ))
+            })?;
+        self.live.replace(Some(Rc::clone(&live)));
+        Ok(live)
+    }
+
+    /// Remembers what a start asks for.
+    pub fn request_headless(&self, headless: Option<bool>) {
+        self.headless_request.set(headless);
+    }
+
+    /// Ends the browser if this node started it, and lets go of it otherwise; says whether there was
+    /// one.
+    pub async fn stop(&self) -> bool {
+        let _turn = self.turn.lock().await;
+        let live = self.live.borrow_mut().take();
+        self.headless_request.set(None);
+        match live {
+            Some(live) => {
+                live.stop().await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    // --- tabs -----------------------------------------------------------------------------------
+
+    /// The browser's pages, the one used last first.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn list_tabs(&self, live: &Live) -> Result<Vec<ListedTab>, RouteError> {
+        let targets = live.list_targets(self.profile.endpoint.as_ref()).await?;
+        let mut aliases = self.aliases.borrow_mut();
+        // In the order in which they were opened, oldest first, so that names follow it.
+        for target in targets.iter().rev() {
+            aliases.name(&target.id);
+        }
+        Ok(targets
+            .into_iter()
+            .map(|target| aliases.describe(target))
+            .collect())
+    }
+
+    /// The page that is meant; without a name the one used last, or the first, or a new one.
+    ///
+    /// # Errors
+    /// 404 or 409 with upstream's texts.
+    pub async fn resolve(&self, live: &Live, named: Option<&str>) -> Result<String, RouteError> {
+        if let Some(named) = named {
+            // A page that is attached to needs no list.
+            if live.attached(named).is_some() {
+                return Ok(named.to_owned());
+            }
+            let listed = self.list_tabs(live).await?;
+            return match self.aliases.borrow().resolve(named, &listed) {
+                Resolution::One(id) => Ok(id),
+                Resolution::Ambiguous => {
+                    Err(RouteError::conflict("ambiguous browser tab reference"))
+                }
+                Resolution::None => Err(tabs::not_found(named)),
+            };
+        }
+        if let Some(last) = live.last_used()
+            && live.attached(&last).is_some()
+        {
+            return Ok(last);
+        }
+        let listed = self.list_tabs(live).await?;
+        let last = live.last_used();
+        let sticky = listed.iter().find(|tab| Some(&tab.id) == last.as_ref());
+        match sticky.or(listed.first()) {
+            Some(tab) => Ok(tab.id.clone()),
+            None => live.create("about:blank").await.map_err(RouteError::from),
+        }
+    }
+
+    /// The page that is meant, attached to. The browser is started if it does not run.
+    ///
+    /// # Errors
+    /// Those of [`Self::ensure`] and [`Self::resolve`].
+    pub async fn page(&self, named: Option<&str>) -> Result<(Rc<Live>, Rc<Tab>), RouteError> {
+        let live = self.ensure().await?;
+        let target = self.resolve(&live, named).await?;
+        let tab = live.tab(&target).await?;
+        live.use_last(&target);
+        Ok((live, tab))
+    }
+
+    /// Closes what is more than this node keeps open in a browser of its own, but not `kept`.
+    pub async fn close_excess(&self, live: &Rc<Live>, kept: &str) {
+        if !self.profile.is_managed() {
+            return;
+        }
+        let Ok(listed) = self.list_tabs(live).await else {
+            return;
+        };
+        let excess = listed.len().saturating_sub(MOST_TABS);
+        let others = listed.iter().filter(|tab| tab.id != kept);
+        let closing: Vec<String> = others.take(excess).map(|tab| tab.id.clone()).collect();
+        if closing.is_empty() {
+            return;
+        }
+        let live = Rc::clone(live);
+        actix_rt::spawn(async move {
+            for target in closing {
+                if let Err(error) = live.close(&target).await {
+                    debug!(%error, "a page was gone before it was closed");
+                }
+            }
+        });
+    }
+
+    /// Names a page.
+    ///
+    /// # Errors
+    /// 400 for a label that is none.
+    pub fn label(&self, target: &str, label: &str) -> Result<(), RouteError> {
+        if !tabs::is_label(label) {
+            return Err(RouteError::bad_request(
+                "label must be 1-64 characters of letters, digits, \"_\", \".\", \":\" or \"-\"",
+            ));
+        }
+        let mut aliases = self.aliases.borrow_mut();
+        aliases.name(target);
+        aliases.label(target, label);
+        Ok(())
+    }
+
+    /// A page as routes answer it.
+    pub fn describe(&self, target: Value) -> Option<ListedTab> {
+        let target = tabs::Target::from_listed(&target)?;
+        let mut aliases = self.aliases.borrow_mut();
+        aliases.name(&target.id);
+        Some(aliases.describe(target))
+    }
+}
+
+fn refused(error: LaunchError) -> RouteError {
+    match &error {
+        LaunchError::NoBrowser(_) => RouteError::failed(error),
+        LaunchError::PortInUse { .. } | LaunchError::FolderInUse { .. } => {
+            RouteError::conflict(error.to_string())
+        }
+        LaunchError::NotReady { .. } => RouteError::failed(error),
+    }
+}

@@ -1,0 +1,294 @@
+//! A browser that runs: its connection, its process, and the pages that this node is attached to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use exec::run::service::ServiceProcess;
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use super::downloads::Downloads;
+use super::tabs::Target;
+use crate::cdp::{Cdp, CdpError, DialError};
+use crate::control::Places;
+use crate::endpoint::Endpoint;
+use crate::executable::Executable;
+use crate::launch::{Headless, STOP_GRACE};
+use crate::request::RouteError;
+use crate::tab::{Tab, text};
+
+/// How long the browser may take to list its pages.
+const LIST_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a browser may take to close itself before it is told with a signal.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// What a running browser is known by.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its browser-level WebSocket; another one after each start.
+    pub websocket: String,
+    /// What was started.
+    pub executable: Option<Executable>,
+    /// Where it keeps its data.
+    pub user_data_dir: Option<PathBuf>,
+    /// Whether it has a window.
+    pub headless: Headless,
+}
+
+/// Why a browser cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No WebSocket.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// It does not do what is asked.
+    #[error(transparent)]
+    Cdp(#[from] CdpError),
+}
+
+/// A running browser.
+#[derive(Debug)]
+pub struct Live {
+    identity: Identity,
+    pid: Option<i32>,
+    cdp: Cdp,
+    /// `None` for a browser that somebody else started.
+    process: Rc<RefCell<Option<ServiceProcess>>>,
+    tabs: RefCell<HashMap<String, Rc<Tab>>>,
+    /// One attachment at a time, so that no page is attached to twice.
+    attaching: tokio::sync::Mutex<()>,
+    last_used: RefCell<Option<String>>,
+    stopped: Cell<bool>,
+    /// What was downloaded.
+    pub downloads: Rc<Downloads>,
+}
+
+impl Live {
+    pub(super) async fn connect(
+        identity: Identity,
+        process: Option<ServiceProcess>,
+        places: &Places,
+        deadline: Duration,
+    ) -> Result<Rc<Self>, ConnectError> {
+        let cdp = Cdp::connect(&identity.websocket, deadline).await?;
+        let downloads = Rc::new(Downloads::new(places.downloads_dir()));
+        let live = Rc::new(Self {
+            identity,
+            pid: process.as_ref().map(ServiceProcess::pid),
+            cdp: cdp.clone(),
+            process: Rc::new(RefCell::new(process)),
+            tabs: RefCell::default(),
+            attaching: tokio::sync::Mutex::new(()),
+            last_used: RefCell::default(),
+            stopped: Cell::new(false),
+            downloads: Rc::clone(&downloads),
+        });
+        let observed = Rc::downgrade(&live);
+        cdp.browser().on_event(move |event| {
+            let Some(live) = observed.upgrade() else {
+                return;
+            };
+            match event.method.as_str() {
+                "Target.detachedFromTarget" => live.forget(text(&event.params, "sessionId")),
+                method if method.starts_with("Browser.download") => {
+                    live.downloads.observe(method, &event.params);
+                }
+                _ => {}
+            }
+        });
+        live.downloads.enable(&cdp.browser()).await?;
+        live.watch();
+        Ok(live)
+    }
+
+    /// Ends what is left of a browser whose connection is gone.
+    fn watch(&self) {
+        let cdp = self.cdp.browser();
+        let process = Rc::downgrade(&self.process);
+        actix_rt::spawn(async move {
+            cdp.cdp().closed().await;
+            let process = process.upgrade().and_then(|process| process.take());
+            if let Some(process) = process {
+                process.stop(STOP_GRACE).await;
+            }
+        });
+    }
+
+    /// What the browser is known by.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its process, if this node started it.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn cdp(&self) -> &Cdp {
+        &self.cdp
+    }
+
+    /// Whether it ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stopped.get() || self.cdp.is_closed()
+    }
+
+    pub(super) async fn stop(&self) {
+        self.stopped.set(true);
+        let process = self.process.take();
+        for (_, tab) in self.tabs.take() {
+            tab.gone();
+        }
+        let Some(mut process) = process else { return };
+        // It saves cookies when it closes by itself.
+        let browser = self.cdp.browser();
+        let close = browser.call_within("Browser.close", json!({}), CLOSE_DEADLINE);
+        if close.await.is_ok() {
+            tokio::time::timeout(CLOSE_DEADLINE, process.wait())
+                .await
+                .ok();
+        }
+        process.stop(STOP_GRACE).await;
+    }
+
+    /// The page, if this node is attached to it.
+    #[must_use]
+    pub fn attached(&self, target: &str) -> Option<Rc<Tab>> {
+        self.tabs.borrow().get(target).cloned()
+    }
+
+    /// The page; it is attached to if it is not yet.
+    ///
+    /// # Errors
+    /// [`CdpError`].
+    pub async fn tab(&self, target: &str) -> Result<Rc<Tab>, RouteError> {
+        if let Some(tab) = self.attached(target) {
+            return Ok(tab);
+        }
+        let _one = self.attaching.lock().await;
+        if let Some(tab) = self.attached(target) {
+            return Ok(tab);
+        }
+        let tab = Tab::attach(&self.cdp, target).await?;
+        self.tabs
+            .borrow_mut()
+            .insert(target.to_owned(), Rc::clone(&tab));
+        Ok(tab)
+    }
+
+    fn forget(&self, session: &str) {
+        let gone: Option<Rc<Tab>> = {
+            let mut tabs = self.tabs.borrow_mut();
+            let target = tabs
+                .iter()
+                .find(|(_, tab)| tab.session().id() == session)
+                .map(|(target, _)| target.clone());
+            target.and_then(|target| tabs.remove(&target))
+        };
+        if let Some(tab) = gone {
+            debug!(target = tab.target_id(), "a page is gone");
+            tab.gone();
+        }
+    }
+
+    /// The page used last.
+    #[must_use]
+    pub fn last_used(&self) -> Option<String> {
+        self.last_used.borrow().clone()
+    }
+
+    /// Makes this the page that is meant where none is named.
+    pub fn use_last(&self, target: &str) {
+        let mut last = self.last_used.borrow_mut();
+        if last.as_deref() != Some(target) {
+            *last = Some(target.to_owned());
+        }
+    }
+
+    /// The pages, as the browser orders them: the one used last first.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn list_targets(
+        &self,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Vec<Target>, RouteError> {
+        if let Some(endpoint) = endpoint {
+            match endpoint.get("/json/list", LIST_DEADLINE).await {
+                Ok(Value::Array(entries)) => {
+                    return Ok(entries.iter().filter_map(Target::from_listed).collect());
+                }
+                Ok(_) => {}
+                // Some remote browsers have no HTTP side.
+                Err(error) => warn!(%error, "the browser does not list its pages over HTTP"),
+            }
+        }
+        let listed = self
+            .cdp
+            .browser()
+            .call("Target.getTargets", json!({}))
+            .await?;
+        let entries = listed.get("targetInfos").and_then(Value::as_array);
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .filter_map(Target::from_listed)
+            .collect())
+    }
+
+    /// Opens a page in the background; returns its target.
+    ///
+    /// # Errors
+    /// [`CdpError`].
+    pub async fn create(&self, url: &str) -> Result<String, CdpError> {
+        let params = json!({"url": url, "background": true});
+        let created = self
+            .cdp
+            .browser()
+            .call("Target.createTarget", params)
+            .await?;
+        Ok(text(&created, "targetId").to_owned())
+    }
+
+    /// Closes a page.
+    ///
+    /// # Errors
+    /// [`CdpError`].
+    pub async fn close(&self, target: &str) -> Result<(), CdpError> {
+        let params = json!({"targetId": target});
+        self.cdp
+            .browser()
+            .call("Target.closeTarget", params)
+            .await?;
+        if let Some(tab) = self.tabs.borrow_mut().remove(target) {
+            tab.gone();
+        }
+        let mut last = self.last_used.borrow_mut();
+        if last.as_deref() == Some(target) {
+            *last = None;
+        }
+        Ok(())
+    }
+
+    /// Brings a page to the front.
+    ///
+    /// # Errors
+    /// [`CdpError`].
+    pub async fn focus(&self, target: &str) -> Result<(), CdpError> {
+        let params = json!({"targetId": target});
+        self.cdp
+            .browser()
+            .call("Target.activateTarget", params)
+            .await?;
+        self.use_last(target);
+        Ok(())
+    }
+}
