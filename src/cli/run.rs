@@ -12,9 +12,8 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, EndpointFlags, Environment, Fingerprint, GivenSecret, OpenclawJson, Paths,
-    PlannedEndpoint, SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext,
-    control_socket, settings,
+    BrowserSettings, Environment, Fingerprint, GivenSecret, OpenclawJson, Paths, PlannedEndpoint,
+    Settings, allows_insecure_private_ws, check_plaintext, control_socket, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -25,30 +24,16 @@ use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLoc
 
 use tracing::warn;
 
+use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
+use super::import::OldNodeHost;
 use super::{life, output};
 use crate::exit::{Exit, Failure};
 use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The gateway's host name or IP address [default: the saved one, else 127.0.0.1]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// The gateway's port [default: the saved one, else 18789]
-    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
-    port: Option<String>,
-    /// Connect with TLS (wss)
-    #[arg(long, overrides_with = "no_tls")]
-    tls: bool,
-    /// Connect without TLS
-    #[arg(long, overrides_with = "tls")]
-    no_tls: bool,
-    /// Accept exactly this certificate; implies --tls
-    #[arg(long, value_name = "SHA256")]
-    tls_fingerprint: Option<String>,
-    /// Path of the gateway behind its host; empty clears the saved one
-    #[arg(long, value_name = "PATH")]
-    context_path: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArguments,
     /// Another node id; a changed one also forgets the stored device token
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
@@ -71,20 +56,6 @@ impl Arguments {
             file: self.log_file.clone(),
         }
     }
-
-    fn endpoint_flags(&self) -> EndpointFlags {
-        EndpointFlags {
-            host: self.host.clone(),
-            port: self.port.clone(),
-            tls: match (self.tls, self.no_tls) {
-                (true, _) => Some(true),
-                (false, true) => Some(false),
-                (false, false) => None,
-            },
-            tls_fingerprint: self.tls_fingerprint.clone(),
-            context_path: self.context_path.clone(),
-        }
-    }
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
@@ -99,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 
 /// Runs the node to its end. The state is locked until this returns.
 fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Failure> {
-    let flags = arguments.endpoint_flags();
+    let flags = arguments.endpoint.flags();
     let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&flags, None).map_err(usage)?;
@@ -110,7 +81,14 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
-    let profile = database.node_profile()?;
+    let old_node_host = match database.identity()? {
+        Some(_) => None,
+        None => OldNodeHost::at_first_start(&paths)?,
+    };
+    let profile = match &old_node_host {
+        Some(old) => Some(old.profile().clone()),
+        None => database.node_profile()?,
+    };
     let saved = profile
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
@@ -120,6 +98,9 @@ fn start(arguments: &Arguments, environment: &Environment) -> Result<Ending, Fai
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
 
+    if let Some(old) = &old_node_host {
+        old.become_it(&mut database)?;
+    }
     let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
@@ -207,16 +188,15 @@ fn as_flag(text: &str) -> Option<bool> {
     }
 }
 
-fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
-    SavedEndpoint {
-        host: saved.host.clone(),
-        port: saved.port,
-        tls: saved.tls,
-        fingerprint: saved
-            .tls_fingerprint
-            .as_deref()
-            .and_then(|pin| pin.parse().ok()),
-        context_path: saved.context_path.clone(),
+/// The endpoint as the state database keeps it.
+pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
+    let endpoint = endpoint.to_saved();
+    state::SavedEndpoint {
+        host: endpoint.host,
+        port: endpoint.port,
+        tls: endpoint.tls,
+        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
+        context_path: endpoint.context_path,
     }
 }
 
@@ -240,17 +220,11 @@ fn save_profile(
         }
     };
     let saved_name = previous.map(|profile| profile.display_name.as_str());
-    let endpoint = endpoint.to_saved();
     let profile = NodeProfile {
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
-        endpoint: Some(state::SavedEndpoint {
-            host: endpoint.host,
-            port: endpoint.port,
-            tls: endpoint.tls,
-            tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
-            context_path: endpoint.context_path,
-        }),
+        endpoint: Some(endpoint_to_save(endpoint)),
+        commands: previous.and_then(|profile| profile.commands.clone()),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)
