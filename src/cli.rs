@@ -1,6 +1,7 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
 mod approvals;
+mod auth;
 mod demo;
 mod dev_gateway;
 mod endpoint_arguments;
@@ -59,6 +60,8 @@ enum Command {
     Uninstall(uninstall::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Explain which credentials this node presents to its gateway
+    Auth(auth::Arguments),
     /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
     ///
     /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
@@ -96,6 +99,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Restart(arguments) => restart::run(&arguments, environment),
         Command::Uninstall(arguments) => uninstall::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Auth(arguments) => auth::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
