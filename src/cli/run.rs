@@ -5,15 +5,15 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::NodeOptions;
+use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Fingerprint, PlannedEndpoint,
-    allows_insecure_private_ws, check_plaintext,
+    Configuration, CredentialQuery, Environment, Fingerprint, GivenSecret, Paths, PlannedEndpoint,
+    allows_insecure_private_ws, check_plaintext, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -21,11 +21,13 @@ use protocol::identity::DeviceIdentity;
 use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
+use tracing::warn;
 
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
-use super::output;
+use super::{life, output};
 use crate::exit::{Exit, Failure};
+use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -37,6 +39,12 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// How to write logs [default: journald under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Write logs to this file instead of standard error, and rotate it by size
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
     /// Ignore the credentials of openclaw.json: only variables count
     #[arg(long, hide = true)]
     auth_from_env: bool,
@@ -45,12 +53,50 @@ pub(super) struct Arguments {
     env_file: Option<PathBuf>,
 }
 
+impl Arguments {
+    /// How this run logs.
+    pub(super) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            format: self.log_format,
+            file: self.log_file.clone(),
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&arguments.endpoint.flags(), None).map_err(usage)?;
-    let configuration =
-        Configuration::load(environment, arguments.env_file.as_deref()).map_err(Failure::new)?;
+    PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
+        .map_err(|error| Failure::usage(error, environment))?;
+    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
+    let (state_dir, ended) = match configuration {
+        Ok(configuration) => (
+            Some(configuration.paths.state_dir.clone()),
+            start(arguments, environment, configuration),
+        ),
+        Err(error) => (
+            Paths::from_environment(environment)
+                .ok()
+                .map(|paths| paths.state_dir),
+            Err(Failure::new(error)),
+        ),
+    };
+    if let Some(state_dir) = state_dir {
+        match &ended {
+            Ok(ending) => life::remember(&state_dir, Exit::Node(ending.exit), &ending.reason),
+            Err(failure) if failure.is_usage => {}
+            Err(failure) => life::remember(&state_dir, failure.exit, &failure.to_string()),
+        }
+    }
+    ended.map(|ending| Exit::Node(ending.exit))
+}
+
+/// Runs the node to its end. The state is locked until this returns.
+fn start(
+    arguments: &Arguments,
+    process_environment: &Environment,
+    configuration: Configuration,
+) -> Result<Ending, Failure> {
+    let usage = |error| Failure::usage(error, process_environment);
     let Configuration {
         paths,
         environment,
@@ -58,7 +104,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         ..
     } = &configuration;
     for warning in &openclaw_json.warnings {
-        tracing::warn!("{warning}");
+        warn!("{warning}");
     }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
@@ -106,8 +152,13 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     })
     .map_err(Failure::new)?;
     for warning in &given.warnings {
-        tracing::warn!("{warning}");
+        warn!("{warning}");
     }
+    let source = |secret: &Option<GivenSecret>| Some(secret.as_ref()?.source.as_str());
+    let credential_sources = CredentialSources {
+        token: source(&given.token),
+        password: source(&given.password),
+    };
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -116,9 +167,13 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
+    let last_exit = database.begin_life(unix_ms())?;
+    let control_socket = control_socket(&paths.state_dir, process_environment)
+        .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
+        .ok();
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let browser = browser_options(&configuration, &environment);
-    let exit = actors::run(NodeOptions {
+    actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
@@ -130,6 +185,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         endpoint,
         identity,
         credentials,
+        credential_sources,
         device_token,
         hold_back,
         exec_config: configuration.openclaw_json.exec,
@@ -139,9 +195,10 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         settings: configuration.settings,
         earlier,
         kept_results,
+        last_exit,
+        control_socket,
     })
-    .map_err(Failure::new)?;
-    Ok(Exit::Node(exit))
+    .map_err(Failure::new)
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
@@ -244,7 +301,8 @@ fn hold_back(
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock in unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod capture;
+pub(crate) mod control;
 pub(crate) mod home;
 pub(crate) mod invoke;
 pub(crate) mod node;
