@@ -12,6 +12,7 @@ use service::hint::{Hint, HintKind};
 use service::manager::ServiceManager;
 
 use self::plan::{Plan, Refusal};
+use super::command_arguments::CommandArguments;
 use super::endpoint_arguments::EndpointArguments;
 use super::service_manager::{self, print};
 use crate::exit::{Exit, Failure};
@@ -26,6 +27,14 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    #[command(flatten)]
+    commands: CommandArguments,
+    /// Accepted as upstream does, and ignored: this node host shares no installed apps
+    #[arg(long, hide = true)]
+    share_installed_apps: bool,
+    /// Accepted as upstream does, and ignored
+    #[arg(long, hide = true)]
+    no_share_installed_apps: bool,
     /// Reinstall, or replace another service of that name; what was there is kept as a backup
     #[arg(long)]
     force: bool,
@@ -74,6 +83,9 @@ fn install(arguments: &Arguments, environment: &Environment) -> Result<Report, F
     if let Err(error) = PlannedEndpoint::plan(&arguments.endpoint.flags(), None) {
         return Ok(failed(&error));
     }
+    if let Err(error) = arguments.commands.choose() {
+        return Ok(failed(&error));
+    }
     let manager = service_manager::find(arguments.system, environment)?;
     let report = match prepare(arguments, environment, manager.as_ref()) {
         Ok(plan) => {
@@ -83,9 +95,12 @@ fn install(arguments: &Arguments, environment: &Environment) -> Result<Report, F
         Err(report) => *report,
     };
     let has_runtime = arguments.runtime.is_some() || arguments.runtime_path.is_some();
+    let apps_note = arguments.share_installed_apps.then(|| {
+        "--share-installed-apps is ignored: this node host shares no installed apps".to_owned()
+    });
     let note = has_runtime
         .then(|| "--runtime is ignored: this node host is a program of its own".to_owned());
-    Ok(report.with_warnings(note))
+    Ok(report.with_warnings(note).with_warnings(apps_note))
 }
 
 /// Everything before the first byte is written.

@@ -70,10 +70,7 @@ impl Mac {
 
     /// With the home that upstream was captured in.
     fn at_home(&self, text: &str) -> String {
-        text.replace(
-            &*self.home("").to_string_lossy().trim_end_matches('/'),
-            HOME,
-        )
+        text.replace(self.home("").to_string_lossy().trim_end_matches('/'), HOME)
     }
 
     fn definition(&self) -> Definition {

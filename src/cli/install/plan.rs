@@ -18,6 +18,7 @@ use service::systemd::{Account, SYSTEM_STATE_DIR, SYSTEM_USER};
 use state::{Database, DeviceTokenKey};
 
 use super::Arguments;
+use crate::cli::command_arguments::CommandChoice;
 use crate::cli::endpoint_arguments::saved_endpoint;
 
 /// What [`service::action::install`] takes.
@@ -283,5 +284,13 @@ fn run_arguments(
             None => {}
         }
     }
+    // Wrong ones were refused before.
+    words.extend(
+        arguments
+            .commands
+            .choose()
+            .iter()
+            .flat_map(CommandChoice::to_flags),
+    );
     words
 }
