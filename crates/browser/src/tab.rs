@@ -104,6 +104,11 @@ impl Tab {
             self.enable_one("Page.setLifecycleEventsEnabled", json!({"enabled": true})),
             self.enable_one("Runtime.enable", json!({})),
             self.enable_one("Network.enable", json!({})),
+            // Pages that are not in front have the focus all the same, so that input reaches them.
+            self.enable_one(
+                "Emulation.setFocusEmulationEnabled",
+                json!({"enabled": true}),
+            ),
             self.enable_one(
                 "Target.setAutoAttach",
                 json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true}),
@@ -233,9 +238,11 @@ impl Tab {
                     state.url = text(params, "url").to_owned();
                 }
             }),
-            "Page.frameAttached" => self.change(|state| {
-                state.frames.insert(text(params, "frameId").to_owned());
-            }),
+            "Page.frameAttached" => {
+                let frame = text(params, "frameId");
+                self.refs.borrow_mut().frames.place(frame);
+                self.change(|state| state.frames.insert(frame.to_owned()));
+            }
             "Page.lifecycleEvent" => self.change(|state| state.on_lifecycle(params)),
             "Page.javascriptDialogOpening" => {
                 let answer = self.change(|state| state.dialogs.open(params));
@@ -270,10 +277,12 @@ impl Tab {
             return;
         };
         let id = text(frame, "id").to_owned();
-        self.change(|state| state.frames.insert(id));
+        self.change(|state| state.frames.insert(id.clone()));
         if frame.get("parentId").is_some() {
             return self.change(|_| ());
         }
+        let left = self.url();
+        self.refs.borrow_mut().frames.main_frame_left(&id, &left);
         self.change(|state| {
             state.url = frame_url(frame);
             state.main_frame = text(frame, "id").to_owned();
