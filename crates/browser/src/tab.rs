@@ -118,6 +118,10 @@ impl Tab {
         let (_, tree) = futures_util::future::try_join(enabled, tree).await?;
         if let Some(frame) = tree.pointer("/frameTree/frame") {
             let mut state = self.state.borrow_mut();
+            // Events are seen at once, this answer only later: what they said is newer.
+            if state.document > 0 {
+                return Ok(());
+            }
             state.url = frame_url(frame);
             state.main_frame = text(frame, "id").to_owned();
             state.loader = text(frame, "loaderId").to_owned();

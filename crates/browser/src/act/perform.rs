@@ -49,7 +49,8 @@ impl Performer<'_> {
     /// Does an act and, in a batch, watches what comes of it. The value is a script's.
     pub(crate) async fn perform(&self, act: &Act, depth: usize) -> Result<Option<Value>, Failure> {
         let done = Box::pin(self.once(act, depth)).await;
-        if act.kind.is_watched() && !matches!(act.kind, Kind::Batch { .. }) {
+        let is_leaf = !matches!(act.kind, Kind::Batch { .. });
+        if done.is_ok() && is_leaf && act.kind.is_watched() {
             self.settle().await;
         }
         done

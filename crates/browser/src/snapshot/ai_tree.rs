@@ -160,8 +160,10 @@ impl<'a> Walk<'a> {
             Some(ax) if is_named(&role, node) && !ax.is_ignored => collapse(&ax.name),
             _ => String::new(),
         };
+        let is_active = self.is_active(node, ax, place)
+            || node.content_document.is_some() && holds_active(&children);
         into.push(Item::Node(AiNode {
-            states: states(&role, node, ax, self.is_active(node, ax, place)),
+            states: states(&role, node, ax, is_active),
             backend_node_id: node.backend_node_id,
             document: place.document,
             is_pointable: node.has_area
@@ -307,6 +309,16 @@ fn role(node: &DomNode<'_>, ax: Option<&AxNode<'_>>) -> String {
         other => other,
     }
     .to_owned()
+}
+
+/// Whether one of the elements has the focus.
+fn holds_active(items: &[Item]) -> bool {
+    items.iter().any(|item| match item {
+        Item::Text(_) => false,
+        Item::Node(node) => {
+            node.states.iter().any(|state| state == "active") || holds_active(&node.children)
+        }
+    })
 }
 
 fn is_named(role: &str, node: &DomNode<'_>) -> bool {

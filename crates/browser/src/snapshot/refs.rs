@@ -8,7 +8,7 @@ use super::named::{NamedRefs, RefInfo, bare_ref};
 use super::role_form::RoleOptions;
 
 /// Kinds of snapshots whose last keys are remembered at most (upstream keeps 32 for all tabs).
-const MOST_FAMILIES: usize = 8;
+const MOST_FAMILIES: usize = 16;
 
 /// Frames whose place is remembered at most.
 const MOST_FRAMES: usize = 4096;
