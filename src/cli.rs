@@ -1,5 +1,6 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
+mod approvals;
 mod demo;
 mod dev_gateway;
 mod identity;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// See, change and explain what this machine lets gateways run
+    Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
     Demo(demo::Arguments),
     /// Run a loopback gateway for development, or act as its operator
@@ -55,6 +58,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),
     };

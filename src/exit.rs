@@ -12,6 +12,10 @@ pub(crate) enum Exit {
     Done,
     /// 1: a refused configuration, a usage error or a failure that the operator has to look at.
     Failure,
+    /// 3: a command that was asked about would need a human.
+    WouldAsk,
+    /// 4: a command that was asked about would be denied.
+    WouldDeny,
     /// 78: nothing that a restart can mend; the unit's `RestartPreventExitStatus`.
     NoRestart,
     /// What a running node ended with.
@@ -23,6 +27,8 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
+            Exit::WouldAsk => Self::from(3),
+            Exit::WouldDeny => Self::from(4),
             Exit::NoRestart => Self::from(78),
             Exit::Node(exit) => Self::from(exit.code()),
         }

@@ -42,7 +42,7 @@ use protocol::connect::NodeDescription;
 use protocol::credentials::Credentials;
 use protocol::identity::DeviceIdentity;
 use secrecy::SecretString;
-use state::{EarlierInstance, JournalBounds, StoredApprovals};
+use state::{Database, EarlierInstance, JournalBounds};
 
 pub use crate::supervisor::Exit;
 
@@ -70,8 +70,8 @@ pub struct NodeOptions {
     pub hold_back: Option<Duration>,
     /// The policy of openclaw.json.
     pub exec_config: ExecConfig,
-    /// The stored approvals document.
-    pub approvals: Option<StoredApprovals>,
+    /// Where the approvals document is read, so that edits of other processes are seen.
+    pub database: Database,
     /// What commands inherit.
     pub environment: BaseEnvironment,
     /// What browsers are driven with, if this node offers its browser.
@@ -99,7 +99,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         device_token,
         hold_back,
         exec_config,
-        approvals,
+        database,
         environment,
         browser,
         settings,
@@ -129,7 +129,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         let approval_options = ApprovalOptions {
             state_dir,
             config: exec_config,
-            stored: approvals,
+            database,
             environment,
             store: store.clone(),
             exec: exec.clone(),

@@ -6,6 +6,7 @@
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`control_socket`]: where a running node answers questions about itself.
 //! - [`credentials`]: what the operator gave to authenticate with.
+//! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
 //! - [`profile`]: the node's id and display name.
@@ -17,6 +18,7 @@ pub mod credentials;
 pub mod endpoint;
 mod environment;
 pub mod fingerprint;
+pub mod json5_text;
 mod nesting;
 pub mod openclaw_json;
 pub mod paths;
@@ -31,6 +33,7 @@ pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
 pub use environment::Environment;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use json5_text::{Json5Error, parse_json5};
 pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};

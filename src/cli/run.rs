@@ -105,10 +105,8 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         None,
     );
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
-    let approvals = database.approvals()?.stored;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
-    drop(database);
 
     let browser = browser_options(openclaw_json.browser, &paths, environment);
     let environment = BaseEnvironment::new(std::env::vars_os());
@@ -127,7 +125,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         device_token,
         hold_back,
         exec_config: openclaw_json.exec,
-        approvals,
+        database,
         environment,
         browser,
         settings,

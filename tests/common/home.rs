@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -192,6 +193,15 @@ impl Launch {
     /// Starts it.
     pub(crate) fn start(self) -> Node {
         Node::spawn(self.command)
+    }
+
+    /// Runs it to its end with this on its standard input.
+    pub(crate) async fn output_given(mut self, input: &str) -> Output {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(input.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        self.command.stdin(Stdio::from(file));
+        self.output().await
     }
 
     /// Runs it to its end.

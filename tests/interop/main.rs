@@ -23,6 +23,7 @@ mod process;
 mod scripted_model;
 mod waiting;
 
+mod agent_turns;
 mod answers_during_pairing;
 mod approved_run;
 mod commands;
@@ -31,6 +32,7 @@ mod forced_pairing;
 mod fresh_policy;
 mod gateway_restart;
 mod network_pairing;
+mod operators_cli;
 mod quiet_connection;
 mod refused_token;
 mod revoked_token;

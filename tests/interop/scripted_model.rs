@@ -1,7 +1,8 @@
 //! A model for a gateway's agent: it calls the tool that the user's last message names, and
 //! has nothing to say once it sees the result.
 //!
-//! With it a real gateway takes a real turn: message, tool call, gateway, node.
+//! With it a real gateway takes a real turn: message, tool call, gateway, node. What the tool told it
+//! is remembered, so that a test sees what an agent would see.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -11,6 +12,9 @@ use gateway::Release;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::waiting::PATIENCE;
 
 /// What stands before the arguments of the exec tool in a message.
 const MARK: &str = "scripted-exec:";
@@ -18,6 +22,15 @@ const MARK: &str = "scripted-exec:";
 /// A model behind the interface of OpenAI's chat completions, on loopback.
 pub(crate) struct ScriptedModel {
     port: u16,
+    results: watch::Receiver<Vec<ToolResult>>,
+}
+
+/// What the exec tool answered to one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ToolResult {
+    call: String,
+    command: String,
+    text: String,
 }
 
 impl ScriptedModel {
@@ -31,6 +44,7 @@ impl ScriptedModel {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let (sender, results) = watch::channel(Vec::new());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -39,12 +53,31 @@ impl ScriptedModel {
                 let listener = TcpListener::from_std(listener).unwrap();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
+                    let results = sender.clone();
                     // A gateway that hangs up has changed its mind.
-                    tokio::spawn(async move { drop(serve(stream).await) });
+                    tokio::spawn(async move { drop(serve(stream, &results).await) });
                 }
             });
         });
-        Self { port }
+        Self { port, results }
+    }
+
+    /// Waits until the exec tool has answered `count` calls with this command, and returns the last
+    /// of the answers.
+    pub(crate) async fn told(&self, command: &str, count: usize) -> String {
+        let of_command = |results: &[ToolResult]| -> Vec<String> {
+            let results = results.iter().filter(|result| result.command == command);
+            results.map(|result| result.text.clone()).collect()
+        };
+        let mut results = self.results.clone();
+        let enough = results.wait_for(|results| of_command(results).len() >= count);
+        match tokio::time::timeout(PATIENCE, enough).await {
+            Ok(results) => of_command(&results.unwrap()).remove(count - 1),
+            Err(_) => panic!(
+                "no {count} answers to {command:?}, only {:#?}",
+                self.results.borrow()
+            ),
+        }
     }
 
     /// The configuration of a gateway whose agent uses this model and runs commands on nodes. A
@@ -86,7 +119,7 @@ pub(crate) fn message(arguments: &Value) -> String {
     format!("{MARK}{arguments}")
 }
 
-async fn serve(stream: TcpStream) -> io::Result<()> {
+async fn serve(stream: TcpStream, results: &watch::Sender<Vec<ToolResult>>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -107,7 +140,10 @@ async fn serve(stream: TcpStream) -> io::Result<()> {
     // Whatever is no request for a completion asks for the list of models.
     let request = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let (kind, answer) = match &request["messages"] {
-        Value::Array(messages) => complete(messages, request["stream"] == true),
+        Value::Array(messages) => {
+            results.send_modify(|results| remember(messages, results));
+            complete(messages, request["stream"] == true)
+        }
         _ => (
             "application/json",
             json!({ "object": "list", "data": [] }).to_string(),
@@ -172,17 +208,44 @@ fn complete(messages: &[Value], stream: bool) -> (&'static str, String) {
     }
 }
 
-/// The arguments in a message, which a gateway may have decorated.
-fn tool_arguments(message: &Value) -> Option<Value> {
-    let texts = match &message["content"] {
+/// Adds the tool results of a conversation that are not there yet.
+fn remember(messages: &[Value], results: &mut Vec<ToolResult>) {
+    let calls = messages
+        .iter()
+        .filter_map(|message| message["tool_calls"].as_array())
+        .flatten();
+    for call in calls {
+        let id = call["id"].as_str().unwrap_or_default();
+        let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
+        let arguments: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
+        let answer = messages
+            .iter()
+            .find(|message| message["role"] == "tool" && message["tool_call_id"] == id);
+        let Some(answer) = answer else { continue };
+        if results.iter().all(|result| result.call != id) {
+            results.push(ToolResult {
+                call: id.to_owned(),
+                command: arguments["command"].as_str().unwrap_or_default().to_owned(),
+                text: texts(answer).concat(),
+            });
+        }
+    }
+}
+
+fn texts(message: &Value) -> Vec<&str> {
+    match &message["content"] {
         Value::String(text) => vec![text.as_str()],
         Value::Array(parts) => parts
             .iter()
             .filter_map(|part| part["text"].as_str())
             .collect(),
         _ => Vec::new(),
-    };
-    let after = texts
+    }
+}
+
+/// The arguments in a message, which a gateway may have decorated.
+fn tool_arguments(message: &Value) -> Option<Value> {
+    let after = texts(message)
         .into_iter()
         .find_map(|text| Some(text.split_once(MARK)?.1))?;
     serde_json::Deserializer::from_str(after)

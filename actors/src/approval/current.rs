@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use approvals::allowlist::Allowlist;
 use approvals::document::Document;
 use approvals::rules::Rules;
 use approvals::snapshot::Stored;
@@ -36,9 +35,9 @@ impl Current {
         self.stored.document()
     }
 
-    /// The allowlist of an agent.
-    pub(super) fn allowlist(&self, agent: &str) -> &Allowlist {
-        self.rules.for_agent(agent)
+    /// Its allowlists.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The same with a use noted; `None` if there is nothing to note it in.

@@ -1,5 +1,6 @@
 //! The plans that this node prepared, as the store remembers them (D13).
 
+use ::exec::clearance::{Clearance, Denial};
 use ::exec::prepare::Prepared;
 use ::exec::request::{RequestError, RunApproval, RunRequest};
 use actix::prelude::*;
@@ -7,7 +8,6 @@ use approvals::plan::{PlanRecord, PolicySnapshot, SystemRunPlan};
 use protocol::invoke::InvokeError;
 use state::{Plan, PlanDigest, PlanLookup};
 
-use super::clearance::{Clearance, Denial};
 use super::unanswered;
 use crate::store::{FindPlan, RememberPlan, Store, StoreError, TakePlan};
 

@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
+use ::exec::host::Host;
+use ::exec::request::RunRequest;
+use actix::prelude::*;
+use approvals::policy::{Approval as PlanApproval, Security, resolve};
 use approvals::skills::SkillBins;
+use tracing::debug;
+
+use super::{Approval, Deferred, MAILBOX};
+use crate::clock;
+use crate::connection::AskSkillBins;
+
+/// Longest wait for the gateway to tell its skills; without an answer the last one counts.
+const SKILLS_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How long an answer is taken as it is (exec and approvals §8.2, wire protocol §11).
 const FRESH_FOR: Duration = Duration::from_secs(90);
@@ -39,6 +51,54 @@ impl Skills {
             None => RETRY_AFTER,
         };
         self.quiet_until = now.saturating_add(quiet_for);
+    }
+}
+
+impl Approval {
+    /// Whether the outcome may depend on the gateway's skills.
+    pub(super) fn needs_skills(&self, request: &RunRequest) -> bool {
+        let agent = request.agent_id.as_deref();
+        let approval = request.approval.kind();
+        let policy = resolve(&self.config, self.current.document(), agent, approval);
+        let is_decided_by_policy = match approval {
+            PlanApproval::None | PlanApproval::AskFallback => true,
+            PlanApproval::Explicit(_) | PlanApproval::AutoReview => false,
+        };
+        is_decided_by_policy
+            && policy.auto_allow_skills.value
+            && policy.security.value == Security::Allowlist
+    }
+
+    /// Does something once the gateway told its skills, or did not in time.
+    pub(super) fn after_skills(
+        &mut self,
+        decide: Deferred,
+        gateway: &Recipient<AskSkillBins>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(waiting) = &mut self.waiting_for_skills {
+            if waiting.len() < MAILBOX {
+                return waiting.push(decide);
+            }
+            return decide(self, ctx);
+        }
+        self.waiting_for_skills = Some(vec![decide]);
+        let asked = tokio::time::timeout(SKILLS_DEADLINE, gateway.send(AskSkillBins));
+        ctx.spawn(asked.into_actor(self).map(|answer, actor, ctx| {
+            let names = match answer {
+                Ok(Ok(names)) => names,
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if names.is_none() {
+                debug!("the gateway did not tell its skills; the last answer counts");
+            }
+            let host = Host::new(&actor.environment, &actor.node_cwd);
+            let bins = names.map(|names| host.resolve_skills(&names));
+            actor.skills.learn(bins, clock::since_boot());
+            for decide in actor.waiting_for_skills.take().unwrap_or_default() {
+                decide(actor, ctx);
+            }
+        }));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether an entry of the allowlist names a command (exec and approvals §8.1).
 
+mod miss;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use crate::document::Entry;
 use crate::glob::Glob;
 use crate::lexical;
 use crate::shell;
+
+pub use self::miss::Miss;
 
 /// What an `argPattern` starts with that binds an entry to a working directory and arguments.
 pub const CWD_ARGV_PREFIX: &str = "sha256:cwd-argv:v1:";
@@ -242,12 +246,7 @@ impl Allowlist {
     }
 
     fn find_invocation(&self, invocation: &Invocation, arguments: Arguments<'_>) -> Option<usize> {
-        let by_name = if has_path_selector(&invocation.resolution.raw_token) {
-            ByName::No
-        } else {
-            ByName::Yes
-        };
-        self.find_target(invocation, arguments, by_name)
+        self.find_target(invocation, arguments, ByName::of(invocation))
     }
 
     fn find_target(
@@ -416,6 +415,16 @@ enum ByName {
     Yes,
     /// It was given as a path, or is a script, which no shell looks up by name alone.
     No,
+}
+
+impl ByName {
+    fn of(invocation: &Invocation) -> Self {
+        if has_path_selector(&invocation.resolution.raw_token) {
+            Self::No
+        } else {
+            Self::Yes
+        }
+    }
 }
 
 fn has_path_selector(text: &str) -> bool {

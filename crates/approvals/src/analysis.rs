@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::allowlist::{Invocation, Resolution, Target, Unanalysable};
+use crate::allowlist::{Arguments, Invocation, Resolution, Target, Unanalysable};
 use crate::command::{CommandLine, ShellPayload, ShellUse};
 use crate::decision::Satisfier;
 use crate::shell::{self as script, Dialect, Kind, rewrite};
@@ -105,6 +105,17 @@ impl Payload {
                 Command::Simple(simple) => found.push(simple),
                 Command::Nested { payload, .. } => payload.collect(found),
             }
+        }
+    }
+}
+
+impl Simple {
+    /// What the arguments mean to an entry; `cwd` is where the first command runs.
+    #[must_use]
+    pub fn arguments<'a>(&self, cwd: Option<&'a str>) -> Arguments<'a> {
+        Arguments {
+            cwd: cwd.filter(|_| !self.is_moved),
+            expand: self.expands,
         }
     }
 }

@@ -215,10 +215,7 @@ pub fn satisfiers(
             .simple_commands()
             .into_iter()
             .map(|command| {
-                let arguments = Arguments {
-                    cwd: candidate.cwd.filter(|_| !command.is_moved),
-                    expand: command.expands,
-                };
+                let arguments = command.arguments(candidate.cwd);
                 let Simple {
                     target,
                     is_safe_builtin,

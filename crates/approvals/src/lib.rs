@@ -10,7 +10,8 @@
 //! and [`skills`] what needs no entry, [`inline_eval`] what needs a human all the same, and
 //! [`decision`] what happens. [`plan`] binds an approval to what was shown to the human.
 //! [`document`] is what an operator wrote, [`rules`] the same ready to be searched, [`snapshot`]
-//! how it is read and replaced over the wire, [`usage`] how runs leave traces in it.
+//! how it is read and replaced over the wire, [`edit`] how an operator changes it piece by piece,
+//! [`usage`] how runs leave traces in it.
 
 mod agent;
 pub mod allowlist;
@@ -20,6 +21,7 @@ pub mod command;
 pub mod decision;
 pub mod digest;
 pub mod document;
+pub mod edit;
 mod exec_config;
 mod glob;
 pub mod inline_eval;

@@ -102,6 +102,13 @@ impl SafeBins {
         !NEVER_SAFE.contains(&name) && profile.accepts(arguments)
     }
 
+    /// Whether this is a safe bin, however it is used.
+    #[must_use]
+    pub fn contain(&self, invocation: &Invocation) -> bool {
+        self.listed(invocation)
+            .is_some_and(|(name, _)| !NEVER_SAFE.contains(&name))
+    }
+
     /// The name and the profile of a listed program in a trusted folder.
     fn listed<'a>(&'a self, invocation: &'a Invocation) -> Option<(&'a str, &'a Profile)> {
         let resolution = &invocation.resolution;

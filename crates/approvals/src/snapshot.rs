@@ -8,6 +8,8 @@
 //! `set`, with a document and a hash all the same, and a `set` that names this hash succeeds.
 //! So storing what was just reported changes neither the policy nor the hash.
 
+use std::path::Path;
+
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -17,6 +19,15 @@ use crate::digest::sha256_hex;
 use crate::document::{self, Document, DocumentError, missing_revision};
 use crate::normal_form;
 use crate::policy::{Ask, ExecConfig, Security};
+
+/// Where operators are told that the document is (interfaces: approvals get).
+#[must_use]
+pub fn document_location(state_dir: &Path) -> String {
+    format!(
+        "{}/state/openclaw-node.sqlite#exec_approvals_config",
+        state_dir.display()
+    )
+}
 
 /// What the store holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,6 +111,17 @@ pub enum SnapshotError {
     ChangedMeanwhile,
 }
 
+impl SnapshotError {
+    /// What is wrong, without the code that only a gateway reads.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let message = self.to_string();
+        let reason = message.strip_prefix("Error: ").unwrap_or(&message);
+        let reason = reason.strip_prefix("INVALID_REQUEST: ").unwrap_or(reason);
+        reason.to_owned()
+    }
+}
+
 /// Whether a `get` asks for the resolved defaults. `None` stands for absent parameters.
 ///
 /// # Errors
@@ -176,6 +198,12 @@ impl Stored {
         }
     }
 
+    /// The document as it is reported, the socket's token included.
+    #[must_use]
+    pub fn reported(&self, config: &ExecConfig) -> Document {
+        config.made_explicit(&self.document)
+    }
+
     /// What is reported, under the path that a human is shown.
     pub fn snapshot(
         &self,
@@ -183,7 +211,7 @@ impl Stored {
         config: &ExecConfig,
         with_resolved_defaults: bool,
     ) -> Snapshot {
-        let reported = config.made_explicit(&self.document);
+        let reported = self.reported(config);
         let defaults = reported.defaults;
         Snapshot {
             path: path.to_owned(),

@@ -3,8 +3,10 @@
 pub mod binding;
 pub mod census;
 pub mod cgroup;
+pub mod clearance;
 pub mod descriptors;
 pub mod environment;
+pub mod explanation;
 pub mod host;
 pub mod mark;
 pub mod orphans;

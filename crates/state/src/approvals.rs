@@ -84,7 +84,11 @@ impl Database {
     /// # Errors
     /// Those of reading.
     pub fn data_version(&self) -> Result<DataVersion, StateError> {
-        self.read(select_data_version)
+        // A statement of its own reads a consistent state as well, without the cost of a transaction.
+        self.look(|connection| {
+            connection.pragma_query_value(None, "data_version", |row| row.get(0))
+        })
+        .map(DataVersion)
     }
 
     /// Replaces the document if it still is `expected` (`None`: if there still is none); on disk

@@ -295,6 +295,14 @@ impl Database {
         Ok(())
     }
 
+    /// Runs one statement.
+    pub(crate) fn look<T>(
+        &self,
+        statement: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StateError> {
+        statement(&self.connection).map_err(|error| StateError::sqlite(&self.path, error))
+    }
+
     /// Runs `work` on one consistent view of the database.
     pub(crate) fn read<T>(
         &self,
