@@ -18,6 +18,7 @@ mod capture;
 mod cursor;
 mod dom;
 mod finish;
+pub(crate) mod labels;
 pub(crate) mod named;
 mod plan;
 pub mod refs;
