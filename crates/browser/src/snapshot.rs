@@ -18,7 +18,6 @@ mod capture;
 mod cursor;
 mod dom;
 mod finish;
-pub(crate) mod labels;
 pub(crate) mod named;
 mod plan;
 pub mod refs;
