@@ -70,11 +70,15 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
         .map_err(|error| Failure::usage(error, environment))?;
-    let configuration = Configuration::load(process, arguments.env_file.as_deref());
+    let commands = arguments
+        .commands
+        .choose()
+        .map_err(|error| Failure::usage(error, environment))?;
+    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(arguments, environment, configuration),
+            start(arguments, commands, environment, configuration),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -96,6 +100,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 /// Runs the node to its end. The state is locked until this returns.
 fn start(
     arguments: &Arguments,
+    commands: CommandChoice,
     process_environment: &Environment,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
