@@ -164,9 +164,12 @@ async fn nobody_who_does_not_read_the_log_can_stop_the_node() {
         }
         panic!("it ended without a word");
     };
+    // Each denial is logged, so that there is something to say.
     let asked = async {
+        let run = json!({ "command": ["/bin/true"] });
         loop {
-            answers(&gateway, &view).await;
+            let id = send(&gateway, &view, "system.run", params(&run)).await;
+            assert!(!outcome(&gateway, &id).await.is_ok());
         }
     };
     tokio::select! {
