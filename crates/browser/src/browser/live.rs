@@ -17,6 +17,7 @@ use crate::control::Places;
 use crate::endpoint::Endpoint;
 use crate::executable::Executable;
 use crate::launch::{Headless, STOP_GRACE};
+use crate::navigation::Policy;
 use crate::request::RouteError;
 use crate::tab::{Tab, text};
 
@@ -62,6 +63,7 @@ pub struct Live {
     attaching: tokio::sync::Mutex<()>,
     last_used: RefCell<Option<String>>,
     stopped: Cell<bool>,
+    policy: Rc<Policy>,
     /// What was downloaded.
     pub downloads: Rc<Downloads>,
 }
@@ -71,6 +73,7 @@ impl Live {
         identity: Identity,
         process: Option<ServiceProcess>,
         places: &Places,
+        policy: Rc<Policy>,
         deadline: Duration,
     ) -> Result<Rc<Self>, ConnectError> {
         let cdp = Cdp::connect(&identity.websocket, deadline).await?;
@@ -84,6 +87,7 @@ impl Live {
             attaching: tokio::sync::Mutex::new(()),
             last_used: RefCell::default(),
             stopped: Cell::new(false),
+            policy,
             downloads: Rc::clone(&downloads),
         });
         let observed = Rc::downgrade(&live);
@@ -177,7 +181,7 @@ impl Live {
         if let Some(tab) = self.attached(target) {
             return Ok(tab);
         }
-        let tab = Tab::attach(&self.cdp, target).await?;
+        let tab = Tab::attach(&self.cdp, target, &self.policy).await?;
         self.tabs
             .borrow_mut()
             .insert(target.to_owned(), Rc::clone(&tab));

@@ -112,6 +112,19 @@ pub fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.chars().all(is_allowed)
 }
 
+/// Refuses a label that is none.
+///
+/// # Errors
+/// 400.
+pub fn check_label(label: &str) -> Result<(), RouteError> {
+    if is_label(label) {
+        return Ok(());
+    }
+    Err(RouteError::bad_request(
+        "label must be 1-64 characters of letters, digits, \"_\", \".\", \":\" or \"-\"",
+    ))
+}
+
 /// 404 with upstream's texts.
 #[must_use]
 pub fn not_found(named: &str) -> RouteError {
