@@ -4,6 +4,7 @@ mod approvals;
 mod demo;
 mod dev_gateway;
 mod identity;
+mod import;
 mod output;
 mod run;
 
@@ -36,6 +37,11 @@ enum Command {
     Run(run::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
+    ///
+    /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
+    /// state folder is only read. `run` does the same by itself at its first start.
+    Import(import::Arguments),
     /// See, change and explain what this machine lets gateways run
     Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
@@ -58,6 +64,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Import(arguments) => import::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),

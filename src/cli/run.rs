@@ -22,6 +22,7 @@ use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 
+use super::import::OldNodeHost;
 use super::output;
 use crate::exit::{Exit, Failure};
 
@@ -81,7 +82,14 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
-    let profile = database.node_profile()?;
+    let old_node_host = match database.identity()? {
+        Some(_) => None,
+        None => OldNodeHost::at_first_start(&paths)?,
+    };
+    let profile = match &old_node_host {
+        Some(old) => Some(old.profile().clone()),
+        None => database.node_profile()?,
+    };
     let saved = profile
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
@@ -91,6 +99,9 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
 
+    if let Some(old) = &old_node_host {
+        old.become_it(&mut database)?;
+    }
     let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
@@ -180,6 +191,18 @@ fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
     }
 }
 
+/// The endpoint as the state database keeps it.
+pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
+    let endpoint = endpoint.to_saved();
+    state::SavedEndpoint {
+        host: endpoint.host,
+        port: endpoint.port,
+        tls: endpoint.tls,
+        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
+        context_path: endpoint.context_path,
+    }
+}
+
 /// Saves what this run uses, so that the next one needs no flags; every run does, before it
 /// connects (CLI §1.1).
 fn save_profile(
@@ -200,17 +223,11 @@ fn save_profile(
         }
     };
     let saved_name = previous.map(|profile| profile.display_name.as_str());
-    let endpoint = endpoint.to_saved();
     let profile = NodeProfile {
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
-        endpoint: Some(state::SavedEndpoint {
-            host: endpoint.host,
-            port: endpoint.port,
-            tls: endpoint.tls,
-            tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
-            context_path: endpoint.context_path,
-        }),
+        endpoint: Some(endpoint_to_save(endpoint)),
+        commands: previous.and_then(|profile| profile.commands.clone()),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)

@@ -37,6 +37,7 @@ mod quiet_connection;
 mod refused_token;
 mod revoked_token;
 mod surface_approval;
+mod takeover;
 mod upstream_node;
 
 /// Makes one test per release of a scenario `async fn(Release)`.

@@ -80,6 +80,18 @@ impl NodeHome {
         self.folder.path()
     }
 
+    /// The same home for another program.
+    pub(crate) fn taken_over_by(self, host: Host) -> Self {
+        Self { host, ..self }
+    }
+
+    /// Starts the node with nothing but what its home holds.
+    pub(crate) fn start_as_it_is(&self) -> Node {
+        let mut command = self.command(&[]);
+        command.arg("run");
+        self.spawn(command)
+    }
+
     /// Starts the node.
     pub(crate) fn start(&self, start: Start<'_>) -> Node {
         let mut command = self.command(start.launcher);
@@ -91,6 +103,10 @@ impl NodeHome {
         if let Some(token) = start.token {
             command.env("OPENCLAW_GATEWAY_TOKEN", token);
         }
+        self.spawn(command)
+    }
+
+    fn spawn(&self, command: Command) -> Node {
         // A transcript of its own for every process, or the lines of the last one would count.
         let transcript = tempfile::Builder::new()
             .prefix("node-")
@@ -173,6 +189,12 @@ impl Node {
             Err(lines)
         })
         .await
+    }
+
+    /// Waits until it has ended, and expects a line that contains `text` of it.
+    pub(crate) async fn wait_for_end_with(&mut self, text: &str) {
+        self.end().await;
+        assert_ne!(self.lines(text), [""; 0], "the node wrote no {text:?}");
     }
 
     /// Waits for its end.

@@ -396,7 +396,7 @@ fn peek(path: &Path) -> Result<(), StateError> {
 ///
 /// It goes through SQLite because closing a file of one's own would drop the locks that another
 /// connection of this process holds on it.
-fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
     // With its empty authority a path may start with any number of slashes.
     let mut uri = if path.is_absolute() {
         b"file://".to_vec()
@@ -429,7 +429,7 @@ fn tighten(path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -1,6 +1,6 @@
 //! The device identity at rest: made once, checked on every read.
 
-use protocol::identity::DeviceIdentity;
+use protocol::identity::{DeviceIdentity, IdentityError};
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -17,7 +17,7 @@ pub struct StoredIdentity {
 }
 
 /// The columns of a row, not yet believed.
-struct IdentityRow {
+pub(crate) struct IdentityRow {
     device_id: String,
     private_key_pem: SecretString,
     public_key_pem: String,
@@ -34,7 +34,31 @@ impl IdentityRow {
         })
     }
 
-    fn select(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Self>> {
+    pub(crate) fn of(identity: &DeviceIdentity, created_at_ms: u64) -> Result<Self, IdentityError> {
+        Ok(Self {
+            device_id: identity.device_id().as_str().to_owned(),
+            private_key_pem: identity.private_key_pem()?,
+            public_key_pem: identity.public_key_pem()?,
+            created_at_ms: to_millis(created_at_ms),
+        })
+    }
+
+    pub(crate) fn insert(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        transaction.execute(
+            "INSERT INTO device_identity
+             (slot, device_id, private_key_pem, public_key_pem, created_at_ms)
+             VALUES (1, ?1, ?2, ?3, ?4)",
+            (
+                &self.device_id,
+                self.private_key_pem.expose_secret(),
+                &self.public_key_pem,
+                self.created_at_ms,
+            ),
+        )?;
+        Ok(())
+    }
+
+    pub(crate) fn select(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Self>> {
         transaction
             .query_row(
                 "SELECT device_id, private_key_pem, public_key_pem, created_at_ms
@@ -68,32 +92,15 @@ impl Database {
         candidate: &DeviceIdentity,
         now_ms: u64,
     ) -> Result<StoredIdentity, StateError> {
-        let unencodable =
-            |error| StateError::corrupt(self.path(), format!("device identity: {error}"));
-        let private_key_pem = candidate.private_key_pem().map_err(unencodable)?;
-        let public_key_pem = candidate.public_key_pem().map_err(unencodable)?;
+        let candidate = IdentityRow::of(candidate, now_ms).map_err(|error| {
+            StateError::corrupt(self.path(), format!("device identity: {error}"))
+        })?;
         let row = self.write(Durability::Full, |transaction| {
             if let Some(row) = IdentityRow::select(transaction)? {
                 return Ok(row);
             }
-            let row = IdentityRow {
-                device_id: candidate.device_id().as_str().to_owned(),
-                private_key_pem,
-                public_key_pem,
-                created_at_ms: to_millis(now_ms),
-            };
-            transaction.execute(
-                "INSERT INTO device_identity
-                 (slot, device_id, private_key_pem, public_key_pem, created_at_ms)
-                 VALUES (1, ?1, ?2, ?3, ?4)",
-                (
-                    &row.device_id,
-                    row.private_key_pem.expose_secret(),
-                    &row.public_key_pem,
-                    row.created_at_ms,
-                ),
-            )?;
-            Ok(row)
+            candidate.insert(transaction)?;
+            Ok(candidate)
         })?;
         self.validated(row)
     }

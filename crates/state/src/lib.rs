@@ -7,6 +7,7 @@
 //! - [`Database`] opens it, refuses what is not ours without touching it, and migrates.
 //!   Each kind of row has a module with its own part of [`Database`]: [`identity`],
 //!   [`node_profile`], [`device_token`], [`approvals`], [`plans`], [`auth_failure`], [`journal`], [`life`].
+//! - [`UpstreamNode`] reads upstream's node host without changing it; [`import`] takes it over.
 //! - [`StateLock`] keeps a second node with the same identity from starting.
 //! - [`StateError`] says what the operator must do, and whether a restart could help.
 //!
@@ -20,12 +21,14 @@ pub mod device_token;
 mod error;
 mod folder;
 pub mod identity;
+pub mod import;
 pub mod journal;
 pub mod life;
 mod lock;
 pub mod node_profile;
 pub mod plans;
 mod schema;
+pub mod upstream;
 
 pub use approvals::{ApprovalsReading, DataVersion, Replacement, StoredApprovals};
 pub use auth_failure::{AuthFailure, PresentedCredential};
@@ -33,6 +36,7 @@ pub use database::Database;
 pub use device_token::{DeviceTokenKey, TokenStored};
 pub use error::{ExitClass, StateError};
 pub use identity::StoredIdentity;
+pub use import::{Import, ImportItem, ImportRecord};
 pub use journal::{
     EarlierInstance, JournalBounds, JournalEntry, JournalRow, RESULT_LIFETIME, RecordedProcess,
     RunResult,
@@ -42,3 +46,4 @@ pub use lock::{StateLock, lock_holder};
 pub use node_profile::{NodeProfile, SavedEndpoint, StoredTokens};
 pub use plans::{PLAN_LIFETIME, Plan, PlanDigest, PlanLookup};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
+pub use upstream::{UpstreamError, UpstreamNode, UpstreamProfile};

@@ -1,6 +1,9 @@
 //! What the operator chose for this node: its instance id, its name, its gateway.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use std::collections::BTreeSet;
+
+use rusqlite::types::Type;
+use rusqlite::{Error, OptionalExtension as _, Row, Transaction};
 
 use crate::StateError;
 use crate::database::{Database, Durability, to_millis};
@@ -29,6 +32,8 @@ pub struct NodeProfile {
     pub display_name: String,
     /// The gateway, once one was planned.
     pub endpoint: Option<SavedEndpoint>,
+    /// The only commands to offer, of those that there are; `None` offers all.
+    pub commands: Option<BTreeSet<String>>,
 }
 
 /// What becomes of the device tokens when a profile is saved.
@@ -51,10 +56,16 @@ fn read_profile(row: &Row<'_>) -> rusqlite::Result<NodeProfile> {
         }),
         _ => None,
     };
+    let commands: Option<String> = row.get(7)?;
+    let commands = commands
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|error| Error::FromSqlConversionFailure(7, Type::Text, Box::new(error)))?;
     Ok(NodeProfile {
         node_id: row.get(0)?,
         display_name: row.get(1)?,
         endpoint,
+        commands,
     })
 }
 
@@ -62,12 +73,44 @@ fn select_profile(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Node
     transaction
         .query_row(
             "SELECT node_id, display_name, gateway_host, gateway_port, gateway_tls,
-                    gateway_tls_fingerprint, gateway_context_path
+                    gateway_tls_fingerprint, gateway_context_path, commands_json
              FROM node_profile",
             [],
             read_profile,
         )
         .optional()
+}
+
+pub(crate) fn write_profile(
+    transaction: &Transaction<'_>,
+    profile: &NodeProfile,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    let endpoint = profile.endpoint.as_ref();
+    let commands = profile
+        .commands
+        .as_ref()
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO node_profile
+         (slot, node_id, display_name, gateway_host, gateway_port, gateway_tls,
+          gateway_tls_fingerprint, gateway_context_path, commands_json, updated_at_ms)
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        (
+            &profile.node_id,
+            &profile.display_name,
+            endpoint.map(|endpoint| &endpoint.host),
+            endpoint.map(|endpoint| endpoint.port),
+            endpoint.map(|endpoint| endpoint.tls),
+            endpoint.and_then(|endpoint| endpoint.tls_fingerprint.as_ref()),
+            endpoint.and_then(|endpoint| endpoint.context_path.as_ref()),
+            commands,
+            to_millis(now_ms),
+        ),
+    )?;
+    Ok(())
 }
 
 impl Database {
@@ -95,24 +138,8 @@ impl Database {
         if tokens == StoredTokens::Keep && self.node_profile()?.as_ref() == Some(profile) {
             return Ok(0);
         }
-        let endpoint = profile.endpoint.as_ref();
         self.write(Durability::Full, |transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO node_profile
-                 (slot, node_id, display_name, gateway_host, gateway_port, gateway_tls,
-                  gateway_tls_fingerprint, gateway_context_path, updated_at_ms)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                (
-                    &profile.node_id,
-                    &profile.display_name,
-                    endpoint.map(|endpoint| &endpoint.host),
-                    endpoint.map(|endpoint| endpoint.port),
-                    endpoint.map(|endpoint| endpoint.tls),
-                    endpoint.and_then(|endpoint| endpoint.tls_fingerprint.as_ref()),
-                    endpoint.and_then(|endpoint| endpoint.context_path.as_ref()),
-                    to_millis(now_ms),
-                ),
-            )?;
+            write_profile(transaction, profile, now_ms)?;
             match tokens {
                 StoredTokens::Keep => Ok(0),
                 StoredTokens::Clear => transaction.execute("DELETE FROM device_token", []),
@@ -145,6 +172,7 @@ mod tests {
                 tls_fingerprint: Some("ab".repeat(32)),
                 context_path: Some("/claw".to_owned()),
             }),
+            commands: Some(["system.run".to_owned()].into()),
         }
     }
 

@@ -8,7 +8,7 @@ pub const APPLICATION_ID: i32 = 0x4f43_4e44;
 /// One step per schema version, oldest first: step `n` (from 0) leads to version `n + 1`.
 ///
 /// A released step is never edited; a change is a new step at the end.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     r"
 CREATE TABLE device_identity (
     slot INTEGER NOT NULL PRIMARY KEY CHECK (slot = 1),
@@ -124,6 +124,17 @@ CREATE TABLE node_life (
     exit_at_ms INTEGER,
     CHECK ((exit_reason IS NULL) = (exit_at_ms IS NULL))
 ) STRICT;
+",
+    r"
+ALTER TABLE node_profile ADD COLUMN commands_json TEXT;
+
+CREATE TABLE import_record (
+    item TEXT NOT NULL PRIMARY KEY,
+    source TEXT NOT NULL,
+    device_id TEXT,
+    sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
+    imported_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
