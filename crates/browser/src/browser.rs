@@ -1,6 +1,7 @@
 //! One profile and its browser: starting it, noticing its end, and its tabs.
 
 pub mod downloads;
+mod graphics;
 pub mod live;
 pub mod tabs;
 
@@ -8,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tracing::{debug, info};
 
 use self::live::{Identity, Live};
@@ -27,6 +29,8 @@ const PROBE_HTTP: Duration = Duration::from_millis(300);
 const PROBE_REMOTE: Duration = Duration::from_millis(3000);
 /// How long its WebSocket may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
+/// Between two looks for the first page of a browser that was just started.
+const FIRST_PAGE_PROBE: Duration = Duration::from_millis(25);
 /// Pages that are kept in a managed browser (browser proxy §4).
 const MOST_TABS: usize = 8;
 
@@ -163,6 +167,17 @@ impl Browser {
             Driver::ExistingSession | Driver::Extension => return Err(self.unsupported()),
         };
         Ok(live)
+    }
+
+    /// Refuses a profile whose driver this node does not have.
+    ///
+    /// # Errors
+    /// 501.
+    pub fn check_driver(&self) -> Result<(), RouteError> {
+        match self.profile.driver {
+            Driver::Openclaw => Ok(()),
+            Driver::ExistingSession | Driver::Extension => Err(self.unsupported()),
+        }
     }
 
     /// A profile whose driver this node does not have.
@@ -339,7 +354,12 @@ impl Browser {
         {
             return Ok(last);
         }
-        let listed = self.list_tabs(live).await?;
+        let mut listed = self.list_tabs(live).await?;
+        while listed.is_empty() && live.is_young() {
+            // The page that a browser opens by itself is on its way.
+            sleep(FIRST_PAGE_PROBE).await;
+            listed = self.list_tabs(live).await?;
+        }
         let last = live.last_used();
         let sticky = listed.iter().find(|tab| Some(&tab.id) == last.as_ref());
         match sticky.or(listed.first()) {

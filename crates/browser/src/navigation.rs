@@ -230,7 +230,11 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_web_is_open() {
-        for policy in [policy(None, &[]), policy(Some(true), &[]), policy(Some(false), &[])] {
+        for policy in [
+            policy(None, &[]),
+            policy(Some(true), &[]),
+            policy(Some(false), &[]),
+        ] {
             assert_eq!(refusal(&policy, "about:blank").await, None);
             for (url, message) in [
                 (
@@ -243,9 +247,16 @@ mod tests {
                 ),
                 ("not a url", "Invalid URL: not a url"),
                 ("http://u:p@1.1.1.1/", CREDENTIALS),
-                ("about:blank#x", "Navigation blocked: unsupported protocol \"about:\""),
+                (
+                    "about:blank#x",
+                    "Navigation blocked: unsupported protocol \"about:\"",
+                ),
             ] {
-                assert_eq!(refusal(&policy, url).await.as_deref(), Some(message), "{url}");
+                assert_eq!(
+                    refusal(&policy, url).await.as_deref(),
+                    Some(message),
+                    "{url}"
+                );
             }
         }
     }
@@ -273,7 +284,11 @@ mod tests {
                 "http://0.0.0.0/",
                 "http://224.0.0.1/",
             ] {
-                assert_eq!(refusal(&guarded, url).await.as_deref(), Some(BLOCKED), "{url}");
+                assert_eq!(
+                    refusal(&guarded, url).await.as_deref(),
+                    Some(BLOCKED),
+                    "{url}"
+                );
             }
             for url in ["http://1.1.1.1/", "https://[2606:4700:4700::1111]/"] {
                 assert_eq!(refusal(&guarded, url).await, None, "{url}");
@@ -286,11 +301,17 @@ mod tests {
     #[tokio::test]
     async fn a_name_counts_by_what_it_resolves_to() {
         let guarded = policy(None, &[]);
-        assert_eq!(refusal(&guarded, "http://localhost:1/").await.as_deref(), Some(BLOCKED));
+        assert_eq!(
+            refusal(&guarded, "http://localhost:1/").await.as_deref(),
+            Some(BLOCKED)
+        );
         let listed = policy(None, &["localhost"]);
         assert_eq!(refusal(&listed, "http://localhost:1/").await, None);
         let strict = policy(Some(false), &[]);
-        assert_eq!(refusal(&strict, "http://localhost:1/").await.as_deref(), Some(STRICT));
+        assert_eq!(
+            refusal(&strict, "http://localhost:1/").await.as_deref(),
+            Some(STRICT)
+        );
         let listed = policy(Some(false), &["LOCALHOST"]);
         assert_eq!(refusal(&listed, "http://localhost:1/").await, None);
     }
@@ -301,7 +322,12 @@ mod tests {
         for name in ["a.example.com", "a.b.example.com", "one.test"] {
             assert!(policy.lists(name), "{name}");
         }
-        for name in ["example.com", "badexample.com", ".example.com", "two.one.test"] {
+        for name in [
+            "example.com",
+            "badexample.com",
+            ".example.com",
+            "two.one.test",
+        ] {
             assert!(!policy.lists(name), "{name}");
         }
     }
@@ -309,7 +335,12 @@ mod tests {
     #[tokio::test]
     async fn a_page_may_be_where_an_agent_may_not_go() {
         let guarded = policy(None, &[]);
-        for place in ["about:blank", "about:srcdoc", "data:text/html,x", "chrome-error://x/"] {
+        for place in [
+            "about:blank",
+            "about:srcdoc",
+            "data:text/html,x",
+            "chrome-error://x/",
+        ] {
             assert_eq!(guarded.check_place(place).await, Ok(()), "{place}");
         }
         for place in ["file:///etc/passwd", "http://127.0.0.1/"] {

@@ -45,8 +45,8 @@ impl Page {
     /// What keeps the page from being reached.
     pub async fn of(browser: &Rc<Browser>, request: &Request) -> Result<Self, RouteError> {
         let page = Self::anywhere(browser, request).await?;
-        let is_harmless = request.path == "/act"
-            && matches!(request.text("kind"), Some("resize" | "close"));
+        let is_harmless =
+            request.path == "/act" && matches!(request.text("kind"), Some("resize" | "close"));
         if !is_harmless {
             browser.policy().check_place(&page.tab.url()).await?;
         }
@@ -113,12 +113,7 @@ fn unknown() -> RouteError {
     RouteError::not_found("Not Found")
 }
 
-async fn get(
-    control: &Control,
-    browser: &Rc<Browser>,
-    request: &Request,
-    path: &[&str],
-) -> Reply {
+async fn get(control: &Control, browser: &Rc<Browser>, request: &Request, path: &[&str]) -> Reply {
     match path {
         [""] => Ok(status::status(browser).await),
         ["profiles"] => status::profiles(control).await,

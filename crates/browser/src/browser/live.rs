@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use exec::run::service::ServiceProcess;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::downloads::Downloads;
+use super::graphics;
 use super::tabs::Target;
 use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
@@ -23,6 +25,8 @@ use crate::tab::{Tab, text};
 
 /// How long the browser may take to list its pages.
 const LIST_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a browser that was just started may take to show its first page.
+const YOUNG: Duration = Duration::from_secs(2);
 /// How long a browser may take to close itself before it is told with a signal.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1500);
 
@@ -55,6 +59,7 @@ pub enum ConnectError {
 pub struct Live {
     identity: Identity,
     pid: Option<i32>,
+    since: Instant,
     cdp: Cdp,
     /// `None` for a browser that somebody else started.
     process: Rc<RefCell<Option<ServiceProcess>>>,
@@ -64,6 +69,9 @@ pub struct Live {
     last_used: RefCell<Option<String>>,
     stopped: Cell<bool>,
     policy: Rc<Policy>,
+    /// Whether a trace is being recorded.
+    pub is_tracing: Cell<bool>,
+    graphics: RefCell<Option<Value>>,
     /// What was downloaded.
     pub downloads: Rc<Downloads>,
 }
@@ -81,6 +89,7 @@ impl Live {
         let live = Rc::new(Self {
             identity,
             pid: process.as_ref().map(ServiceProcess::pid),
+            since: Instant::now(),
             cdp: cdp.clone(),
             process: Rc::new(RefCell::new(process)),
             tabs: RefCell::default(),
@@ -88,6 +97,8 @@ impl Live {
             last_used: RefCell::default(),
             stopped: Cell::new(false),
             policy,
+            is_tracing: Cell::new(false),
+            graphics: RefCell::default(),
             downloads: Rc::clone(&downloads),
         });
         let observed = Rc::downgrade(&live);
@@ -133,10 +144,30 @@ impl Live {
         self.pid
     }
 
+    /// How the browser paints, asked for once.
+    pub async fn graphics(&self) -> Value {
+        if let Some(known) = &*self.graphics.borrow() {
+            return known.clone();
+        }
+        let session = self.cdp.browser();
+        let Ok(told) = session.call("SystemInfo.getInfo", json!({})).await else {
+            return Value::Null;
+        };
+        let graphics = graphics::describe(&told);
+        self.graphics.replace(Some(graphics.clone()));
+        graphics
+    }
+
     /// The connection.
     #[must_use]
     pub fn cdp(&self) -> &Cdp {
         &self.cdp
+    }
+
+    /// Whether this node has only just started it.
+    #[must_use]
+    pub fn is_young(&self) -> bool {
+        self.pid.is_some() && self.since.elapsed() < YOUNG
     }
 
     /// Whether it ended.

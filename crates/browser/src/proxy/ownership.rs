@@ -73,7 +73,9 @@ pub(super) fn check(request: &Request) -> Result<(), CommandError> {
 /// Closes the page if it is the one that is remembered.
 pub(super) async fn close(browser: &Browser, request: &Request) -> Result<Value, CommandError> {
     let Some(owned) = read(request) else {
-        return Err(CommandError::invalid("valid durable tab ownership required"));
+        return Err(CommandError::invalid(
+            "valid durable tab ownership required",
+        ));
     };
     if owned.profile != profile_fingerprint(browser) {
         return Ok(json!({"status": "ownership-mismatch"}));

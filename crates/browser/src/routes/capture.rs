@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::act::request::Target;
@@ -17,7 +17,6 @@ use crate::element::Object;
 use crate::proxy::folder::make_private;
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
-use crate::snapshot::labels;
 use crate::tab::text;
 
 /// How long a capture may take unless the request says otherwise.
@@ -94,19 +93,9 @@ pub async fn screenshot(browser: &Rc<Browser>, request: &Request) -> Reply {
     let (least, most) = TIMEOUT_BOUNDS;
     let timeout = request.timeout_within(DEFAULT_TIMEOUT, least, most);
     let page = Page::of(browser, request).await?;
-    let wants_labels = request.flag("labels") == Some(true);
     let taken = async {
-        let mut more = Map::new();
-        if wants_labels {
-            more = labels::show(&page).await?;
-        }
-        let picture = picture(&page, target.as_ref(), full_page, format).await;
-        if wants_labels {
-            labels::hide(&page).await?;
-        }
-        let (bytes, format) = picture?;
-        let path = save(browser, &bytes, format.extension())?;
-        Ok((path, more))
+        let (bytes, format) = picture(&page, target.as_ref(), full_page, format).await?;
+        save(browser, &bytes, format.extension())
     };
     let blocked_or_taken = tokio::time::timeout(timeout, page.tab.unless_blocked(taken));
     let Ok(taken) = blocked_or_taken.await else {
@@ -122,17 +111,13 @@ pub async fn screenshot(browser: &Rc<Browser>, request: &Request) -> Reply {
         let state = page.tab.state().dialogs.to_state();
         return Ok(page.answer(json!({"blockedByDialog": true, "browserState": state})));
     };
-    let (path, more) = taken?;
-    let mut answer = json!({
+    let path = taken?;
+    Ok(json!({
         "ok": true,
         "path": path.to_string_lossy(),
         "targetId": page.tab.target_id(),
         "url": page.tab.url(),
-    });
-    if let Value::Object(members) = &mut answer {
-        members.extend(more);
-    }
-    Ok(answer)
+    }))
 }
 
 /// The element that a request means, by ref or by selector.
@@ -143,15 +128,6 @@ fn target(request: &Request, selector: &str) -> Option<Target> {
             .text(selector)
             .map(|text| Target::Selector(text.to_owned()))
     })
-}
-
-/// Captures the page as it is seen, for those who keep the picture themselves.
-///
-/// # Errors
-/// A page that cannot be captured.
-pub(crate) async fn viewport_png(page: &Page) -> Result<PathBuf, RouteError> {
-    let (bytes, format) = picture(page, None, false, Format::Png).await?;
-    save(&page.browser, &bytes, format.extension())
 }
 
 async fn picture(
@@ -168,7 +144,12 @@ async fn picture(
         None => None,
     };
     let metrics = session.call("Page.getLayoutMetrics", json!({})).await?;
-    let side = |pointer: &str| metrics.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
+    let side = |pointer: &str| {
+        metrics
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0)
+    };
     let area = area.unwrap_or_else(|| {
         if full_page {
             Area {
@@ -340,17 +321,23 @@ pub async fn highlight(browser: &Rc<Browser>, request: &Request) -> Reply {
     };
     let limit = Limit::new(ELEMENT_TIMEOUT);
     elements
-        .act(&target, &[Need::Attached], limit, async |element: &Object| {
-            let session = element.session();
-            session.call("DOM.enable", json!({})).await?;
-            session.call("Overlay.enable", json!({})).await?;
-            let colour = json!({"r": 255, "g": 69, "b": 0, "a": 0.4});
-            let border = json!({"r": 255, "g": 69, "b": 0, "a": 1});
-            let config = json!({"showInfo": true, "contentColor": colour, "borderColor": border});
-            let params = json!({"highlightConfig": config, "objectId": element.id()});
-            session.call("Overlay.highlightNode", params).await?;
-            Ok(Ok(()))
-        })
+        .act(
+            &target,
+            &[Need::Attached],
+            limit,
+            async |element: &Object| {
+                let session = element.session();
+                session.call("DOM.enable", json!({})).await?;
+                session.call("Overlay.enable", json!({})).await?;
+                let colour = json!({"r": 255, "g": 69, "b": 0, "a": 0.4});
+                let border = json!({"r": 255, "g": 69, "b": 0, "a": 1});
+                let config =
+                    json!({"showInfo": true, "contentColor": colour, "borderColor": border});
+                let params = json!({"highlightConfig": config, "objectId": element.id()});
+                session.call("Overlay.highlightNode", params).await?;
+                Ok(Ok(()))
+            },
+        )
         .await?;
     Ok(page.answer(json!({})))
 }

@@ -84,7 +84,10 @@ pub async fn doctor(browser: &Rc<Browser>, request: &Request) -> Reply {
             "driver",
             "Driver",
             "fail",
-            &format!("this node does not offer driver \"{}\"", profile.driver.name()),
+            &format!(
+                "this node does not offer driver \"{}\"",
+                profile.driver.name()
+            ),
             Some("use a profile with driver \"openclaw\""),
         )],
     });
@@ -130,12 +133,18 @@ async fn live_snapshot(browser: &Rc<Browser>) -> Value {
         let tree = session
             .call("Accessibility.getFullAXTree", json!({}))
             .await?;
-        let nodes = tree.get("nodes").and_then(Value::as_array).map_or(0, Vec::len);
+        let nodes = tree
+            .get("nodes")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
         let listed = browser.list_tabs(&live).await?;
         let name = listed
             .iter()
             .find(|listed| listed.id == tab.target_id())
-            .map_or_else(|| tab.target_id().to_owned(), |tab| tab.suggested().to_owned());
+            .map_or_else(
+                || tab.target_id().to_owned(),
+                |tab| tab.suggested().to_owned(),
+            );
         Ok::<_, crate::request::RouteError>((nodes, name))
     };
     match read.await {

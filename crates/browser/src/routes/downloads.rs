@@ -64,12 +64,7 @@ fn timeout(request: &Request) -> Duration {
     request.timeout_within(DEFAULT_TIMEOUT, least, most)
 }
 
-async fn answer(
-    page: &Page,
-    since: Mark,
-    path: Option<PathBuf>,
-    deadline: Instant,
-) -> Reply {
+async fn answer(page: &Page, since: Mark, path: Option<PathBuf>, deadline: Instant) -> Reply {
     let is_meant = |frame: &str| page.tab.owns_frame(frame);
     let saved = page
         .live

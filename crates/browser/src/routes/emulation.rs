@@ -98,7 +98,10 @@ async fn geolocation(browser: &Rc<Browser>, request: &Request) -> Reply {
         ));
     };
     let accuracy = request.number("accuracy").unwrap_or(0.0);
-    for (name, value, most) in [("latitude", latitude, 90.0), ("longitude", longitude, 180.0)] {
+    for (name, value, most) in [
+        ("latitude", latitude, 90.0),
+        ("longitude", longitude, 180.0),
+    ] {
         if !(-most..=most).contains(&value) {
             return Err(RouteError::bad_request(format!(
                 "{name} must be between -{most} and {most}."
@@ -211,9 +214,7 @@ async fn device(browser: &Rc<Browser>, request: &Request) -> Reply {
 /// An origin or permissions that are none.
 pub async fn grant(browser: &Rc<Browser>, request: &Request) -> Reply {
     let Some(origin) = request.text("origin").and_then(origin_of) else {
-        return Err(RouteError::bad_request(
-            "origin must be an http(s) origin",
-        ));
+        return Err(RouteError::bad_request("origin must be an http(s) origin"));
     };
     let names = |member: &str| -> Vec<String> {
         let names = request.body.get(member).and_then(Value::as_array);

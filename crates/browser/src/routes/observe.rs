@@ -61,7 +61,9 @@ pub fn requests(page: &Page, request: &Request) -> Reply {
 /// # Errors
 /// A page that cannot be read.
 pub async fn text(page: &Page, request: &Request) -> Reply {
-    let read = page.tab.unless_blocked(read(page, request.query("selector")));
+    let read = page
+        .tab
+        .unless_blocked(read(page, request.query("selector")));
     let Some(text) = read.await else {
         let state = page.tab.state().dialogs.to_state();
         return Ok(page.answer(json!({"blockedByDialog": true, "browserState": state})));

@@ -10,9 +10,7 @@ use crate::request::RouteError;
 /// # Errors
 /// 400 with upstream's text.
 pub(super) fn download_target(folder: &Path, named: &str) -> Result<PathBuf, RouteError> {
-    let refused = || {
-        RouteError::bad_request("Invalid path: must stay within downloads directory")
-    };
+    let refused = || RouteError::bad_request("Invalid path: must stay within downloads directory");
     let named = Path::new(named);
     let within = named.strip_prefix(folder).unwrap_or(named);
     let is_plain = within
@@ -59,9 +57,9 @@ pub(super) fn upload_source(
         inbound.join(named)
     };
     let real = fs::canonicalize(&path).map_err(|_| refused())?;
-    let is_within = [uploads, inbound].iter().any(|folder| {
-        fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder))
-    });
+    let is_within = [uploads, inbound]
+        .iter()
+        .any(|folder| fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder)));
     if !is_within || !real.is_file() {
         return Err(refused());
     }

@@ -130,7 +130,10 @@ mod tests {
     fn a_long_body_is_cut_and_says_so() {
         let response = |body: &str| to_members(&json!({"url": "u"}), &json!({"body": body}));
         let cut = shortened(response("äbc"), 2.0);
-        assert_eq!((&cut["body"], &cut["truncated"]), (&json!("äb"), &json!(true)));
+        assert_eq!(
+            (&cut["body"], &cut["truncated"]),
+            (&json!("äb"), &json!(true))
+        );
         let whole = shortened(response("äb"), 2.0);
         assert_eq!(whole["body"], "äb");
         assert!(!whole.contains_key("truncated"));

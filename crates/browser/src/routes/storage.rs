@@ -97,7 +97,8 @@ async fn set(page: &Page, given: &[&Value]) -> Result<(), RouteError> {
         if !has("name") || cookie.get("value").and_then(Value::as_str).is_none() {
             return Err(RouteError::failed("cookie name and value are required"));
         }
-        if !has("url") && !(has("domain") && has("path")) {
+        let is_of_a_site = has("url") || (has("domain") && has("path"));
+        if !is_of_a_site {
             return Err(RouteError::failed("cookie requires url, or domain+path"));
         }
         let members: Map<String, Value> = COOKIE_MEMBERS

@@ -25,6 +25,7 @@ const GUARDED_LOAD: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the browser does not answer.
 pub async fn list(browser: &Rc<Browser>) -> Reply {
+    browser.check_driver()?;
     let Some(live) = browser.running().await else {
         return Ok(json!({"running": false, "tabs": []}));
     };
@@ -42,7 +43,10 @@ async fn listed(browser: &Rc<Browser>, live: &Rc<Live>) -> Result<Vec<Value>, Ro
         {
             members.insert("url".to_owned(), "".into());
             members.insert("title".to_owned(), "".into());
-            members.insert("urlUnavailableReason".to_owned(), "navigation_blocked".into());
+            members.insert(
+                "urlUnavailableReason".to_owned(),
+                "navigation_blocked".into(),
+            );
         }
         answered.push(entry);
     }
@@ -97,11 +101,7 @@ async fn open_page(
 }
 
 /// Opens a page that is looked at before it goes anywhere.
-async fn guarded(
-    browser: &Rc<Browser>,
-    live: &Rc<Live>,
-    url: &str,
-) -> Result<String, RouteError> {
+async fn guarded(browser: &Rc<Browser>, live: &Rc<Live>, url: &str) -> Result<String, RouteError> {
     let target = live.create("about:blank").await?;
     let tab = live.tab(&target).await?;
     if url == "about:blank" {
@@ -120,26 +120,27 @@ async fn guarded(
     Ok(target)
 }
 
-/// Waits until a new page has left the blank one.
+/// Waits until a new page has left the blank one: its first document is there.
 async fn arrive(live: &Live, target: &str, url: &str) -> Result<(), RouteError> {
+    if url == "about:blank" {
+        return Ok(());
+    }
+    let session = live.cdp().attach(target).await?;
     let until = Instant::now() + ARRIVAL;
     loop {
-        let params = json!({"targetId": target});
-        let session = live.cdp().browser();
-        let told = session.call("Target.getTargetInfo", params).await?;
-        let at = told
-            .get("targetInfo")
-            .map_or("", |info| text(info, "url"));
-        let has_arrived = match at {
-            "" | ":" => false,
-            "about:blank" => url == "about:blank",
-            _ => true,
-        };
-        if has_arrived || Instant::now() >= until {
-            return Ok(());
+        let tree = session.call("Page.getFrameTree", json!({})).await?;
+        let at = tree
+            .pointer("/frameTree/frame")
+            .map_or("", |frame| text(frame, "url"));
+        if !matches!(at, "" | ":" | "about:blank") || Instant::now() >= until {
+            break;
         }
         sleep(ARRIVAL_PROBE).await;
     }
+    let params = json!({"sessionId": session.id()});
+    let detach = live.cdp().browser();
+    detach.call("Target.detachFromTarget", params).await?;
+    Ok(())
 }
 
 async fn find(
@@ -273,7 +274,9 @@ fn decoded(text: &str) -> String {
             _ => None,
         };
         decoded.push(code.unwrap_or(*first));
-        rest = tail.get(if code.is_some() { 2 } else { 0 }..).unwrap_or_default();
+        rest = tail
+            .get(if code.is_some() { 2 } else { 0 }..)
+            .unwrap_or_default();
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -80,7 +80,9 @@ pub async fn stop(browser: &Rc<Browser>, request: &Request) -> Reply {
             }
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => {
-                return Err(RouteError::failed("the browser did not hand the trace over"));
+                return Err(RouteError::failed(
+                    "the browser did not hand the trace over",
+                ));
             }
         }
     };
@@ -104,7 +106,9 @@ pub async fn stop(browser: &Rc<Browser>, request: &Request) -> Reply {
 /// A zip file with one file in it, stored as it is (APPNOTE.TXT §4.3).
 fn zipped(name: &str, content: &[u8]) -> Vec<u8> {
     let checksum = crc32(content).to_le_bytes();
-    let size = u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let size = u32::try_from(content.len())
+        .unwrap_or(u32::MAX)
+        .to_le_bytes();
     let name_length = u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes();
     // Version 2.0, no flags, stored, 1980-01-01 00:00.
     let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
