@@ -1,12 +1,22 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
 mod approvals;
+mod auth;
 mod demo;
 mod dev_gateway;
+mod endpoint_arguments;
 mod identity;
 mod import;
+mod install;
+mod life;
 mod output;
+mod restart;
 mod run;
+mod service_manager;
+mod start;
+mod status;
+mod stop;
+mod uninstall;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,6 +27,7 @@ use node_config::Environment;
 
 pub(crate) use self::output::complain;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogOptions;
 
 /// The OpenClaw node host as a native, supervised service
 #[derive(Debug, Parser)]
@@ -35,8 +46,22 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and run what it asks for, in the foreground
     Run(run::Arguments),
+    /// Install the node as a service that starts by itself, and start it
+    Install(install::Arguments),
+    /// Show the service, and the node in it
+    Status(status::Arguments),
+    /// Start the installed service
+    Start(start::Arguments),
+    /// Stop the service until it is started again
+    Stop(stop::Arguments),
+    /// Stop the service and start it again
+    Restart(restart::Arguments),
+    /// Stop the service and remove it; who this node is stays
+    Uninstall(uninstall::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Explain which credentials this node presents to its gateway
+    Auth(auth::Arguments),
     /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
     ///
     /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
@@ -60,10 +85,21 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Ok(cli) => cli,
         Err(error) => return refuse(&error, environment).into(),
     };
-    crate::logging::start(environment);
+    let log_options = match &cli.command {
+        Command::Run(arguments) => arguments.log_options(),
+        _ => LogOptions::default(),
+    };
+    crate::logging::start(environment, &log_options);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
+        Command::Install(arguments) => install::run(&arguments, environment),
+        Command::Status(arguments) => status::run(&arguments, environment),
+        Command::Start(arguments) => start::run(&arguments, environment),
+        Command::Stop(arguments) => stop::run(&arguments, environment),
+        Command::Restart(arguments) => restart::run(&arguments, environment),
+        Command::Uninstall(arguments) => uninstall::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Auth(arguments) => auth::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),

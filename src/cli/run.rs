@@ -5,15 +5,15 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::NodeOptions;
+use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint,
-    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, settings,
+    Configuration, CredentialQuery, Environment, Fingerprint, GivenSecret, Paths, PlannedEndpoint,
+    allows_insecure_private_ws, check_plaintext, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -21,70 +21,97 @@ use protocol::identity::DeviceIdentity;
 use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
+use tracing::warn;
 
+use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
-use super::output;
+use super::{life, output};
 use crate::exit::{Exit, Failure};
+use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The gateway's host name or IP address [default: the saved one, else 127.0.0.1]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// The gateway's port [default: the saved one, else 18789]
-    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
-    port: Option<String>,
-    /// Connect with TLS (wss)
-    #[arg(long, overrides_with = "no_tls")]
-    tls: bool,
-    /// Connect without TLS
-    #[arg(long, overrides_with = "tls")]
-    no_tls: bool,
-    /// Accept exactly this certificate; implies --tls
-    #[arg(long, value_name = "SHA256")]
-    tls_fingerprint: Option<String>,
-    /// Path of the gateway behind its host; empty clears the saved one
-    #[arg(long, value_name = "PATH")]
-    context_path: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArguments,
     /// Another node id; a changed one also forgets the stored device token
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// How to write logs [default: journald under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Write logs to this file instead of standard error, and rotate it by size
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Ignore the credentials of openclaw.json: only variables count
+    #[arg(long, hide = true)]
+    auth_from_env: bool,
+    /// Read variables from this file, which a service definition wrote
+    #[arg(long, value_name = "FILE", hide = true)]
+    env_file: Option<PathBuf>,
 }
 
 impl Arguments {
-    fn endpoint_flags(&self) -> EndpointFlags {
-        EndpointFlags {
-            host: self.host.clone(),
-            port: self.port.clone(),
-            tls: match (self.tls, self.no_tls) {
-                (true, _) => Some(true),
-                (false, true) => Some(false),
-                (false, false) => None,
-            },
-            tls_fingerprint: self.tls_fingerprint.clone(),
-            context_path: self.context_path.clone(),
+    /// How this run logs.
+    pub(super) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            format: self.log_format,
+            file: self.log_file.clone(),
         }
     }
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let flags = arguments.endpoint_flags();
-    let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&flags, None).map_err(usage)?;
-    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
-    let own_file = paths.state_dir.join(settings::FILE_NAME);
-    let settings = Settings::load(&own_file).map_err(Failure::new)?;
+    PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
+        .map_err(|error| Failure::usage(error, environment))?;
+    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
+    let (state_dir, ended) = match configuration {
+        Ok(configuration) => (
+            Some(configuration.paths.state_dir.clone()),
+            start(arguments, environment, configuration),
+        ),
+        Err(error) => (
+            Paths::from_environment(environment)
+                .ok()
+                .map(|paths| paths.state_dir),
+            Err(Failure::new(error)),
+        ),
+    };
+    if let Some(state_dir) = state_dir {
+        match &ended {
+            Ok(ending) => life::remember(&state_dir, Exit::Node(ending.exit), &ending.reason),
+            Err(failure) if failure.is_usage => {}
+            Err(failure) => life::remember(&state_dir, failure.exit, &failure.to_string()),
+        }
+    }
+    ended.map(|ending| Exit::Node(ending.exit))
+}
+
+/// Runs the node to its end. The state is locked until this returns.
+fn start(
+    arguments: &Arguments,
+    process_environment: &Environment,
+    configuration: Configuration,
+) -> Result<Ending, Failure> {
+    let usage = |error| Failure::usage(error, process_environment);
+    let Configuration {
+        paths,
+        environment,
+        openclaw_json,
+        ..
+    } = &configuration;
+    for warning in &openclaw_json.warnings {
+        warn!("{warning}");
+    }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
     let old_node_host = match database.identity()? {
         Some(_) => None,
-        None => OldNodeHost::at_first_start(&paths)?,
+        None => OldNodeHost::at_first_start(paths)?,
     };
     let profile = match &old_node_host {
         Some(old) => Some(old.profile().clone()),
@@ -94,7 +121,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref()).map_err(usage)?;
+    let endpoint = PlannedEndpoint::plan(
+        &arguments.endpoint.flags_over(&configuration),
+        saved.as_ref(),
+    )
+    .map_err(usage)?;
     check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
         Failure::new(format_args!("node host gateway connect failed: {refused}"))
     })?;
@@ -109,7 +140,25 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let given = node_config::Credentials::from_environment(environment);
+    let saved_scope = saved.and_then(|saved| saved.scope());
+    let given = node_config::Credentials::resolve(CredentialQuery {
+        environment,
+        openclaw_json,
+        home: &paths.home,
+        saved: saved_scope.as_ref(),
+        planned: &endpoint.scope(),
+        has_device_token: device_token.is_some(),
+        only_environment: arguments.auth_from_env,
+    })
+    .map_err(Failure::new)?;
+    for warning in &given.warnings {
+        warn!("{warning}");
+    }
+    let source = |secret: &Option<GivenSecret>| Some(secret.as_ref()?.source.as_str());
+    let credential_sources = CredentialSources {
+        token: source(&given.token),
+        password: source(&given.password),
+    };
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -118,11 +167,14 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
-
-    let browser = browser_options(openclaw_json.browser, &paths, environment);
-    let environment = BaseEnvironment::new(std::env::vars_os());
-    let exit = actors::run(NodeOptions {
-        state_dir: paths.state_dir,
+    let last_exit = database.begin_life(unix_ms())?;
+    let control_socket = control_socket(&paths.state_dir, process_environment)
+        .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
+        .ok();
+    let environment = BaseEnvironment::new(configuration.variables_for_commands());
+    let browser = browser_options(&configuration, &environment);
+    actors::run(NodeOptions {
+        state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
             instance_id: profile.node_id,
@@ -133,37 +185,40 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         endpoint,
         identity,
         credentials,
+        credential_sources,
         device_token,
         hold_back,
-        exec_config: openclaw_json.exec,
+        exec_config: configuration.openclaw_json.exec,
         database,
         environment,
         browser,
-        settings,
+        settings: configuration.settings,
         earlier,
         kept_results,
+        last_exit,
+        control_socket,
     })
-    .map_err(Failure::new)?;
-    Ok(Exit::Node(exit))
+    .map_err(Failure::new)
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
 fn browser_options(
-    settings: BrowserSettings,
-    paths: &Paths,
-    environment: &Environment,
+    configuration: &Configuration,
+    environment: &BaseEnvironment,
 ) -> Option<ControlOptions> {
+    let settings = &configuration.openclaw_json.browser;
     settings.is_offered().then(|| {
-        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let inherited = environment.with(Overrides::default());
         let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
         ControlOptions {
-            settings,
+            settings: settings.clone(),
             places: Places {
-                state_dir: paths.state_dir.clone(),
+                state_dir: configuration.paths.state_dir.clone(),
                 temporary: PathBuf::from("/tmp"),
             },
             environment: inherited.iter().map(pair).collect(),
-            headless_override: environment
+            headless_override: configuration
+                .environment
                 .text("OPENCLAW_BROWSER_HEADLESS")
                 .and_then(as_flag),
         }
@@ -175,19 +230,6 @@ fn as_flag(text: &str) -> Option<bool> {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
-    }
-}
-
-fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
-    SavedEndpoint {
-        host: saved.host.clone(),
-        port: saved.port,
-        tls: saved.tls,
-        fingerprint: saved
-            .tls_fingerprint
-            .as_deref()
-            .and_then(|pin| pin.parse().ok()),
-        context_path: saved.context_path.clone(),
     }
 }
 
@@ -259,7 +301,8 @@ fn hold_back(
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock in unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

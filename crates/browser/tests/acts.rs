@@ -1,5 +1,7 @@
 //! What acts do to a page, in a real Chromium.
 
+#![cfg(test)]
+
 mod common;
 
 use std::time::{Duration, Instant};

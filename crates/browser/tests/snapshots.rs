@@ -1,5 +1,7 @@
 //! What snapshots of a page show, in a real Chromium.
 
+#![cfg(test)]
+
 mod common;
 
 use serde_json::{Value, json};
