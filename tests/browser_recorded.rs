@@ -77,7 +77,13 @@ async fn every_recorded_call_is_answered_as_recorded() {
             node.line(CONNECTED).await;
             if running_is_first(case.number) {
                 // The recording began with a browser that ran.
-                ask(&gateway, &view, &case, json!({"method": "POST", "path": "/start"})).await;
+                ask(
+                    &gateway,
+                    &view,
+                    &case,
+                    json!({"method": "POST", "path": "/start"}),
+                )
+                .await;
             }
             running = Some((config, node, view));
         }

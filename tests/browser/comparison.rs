@@ -215,9 +215,10 @@ fn is_tab_number(text: &str) -> bool {
 
 /// A pattern for a recorded text, with the name that each of its groups gives a value.
 fn pattern(recorded: &str) -> (Regex, Vec<Option<String>>) {
-    let stand_in =
-        Regex::new(r"…?<(TARGET[0-9]*|uuid|sha256|base64 [0-9]+ chars|token|[0-9]+ chars total|[0-9]+ keys)>")
-            .unwrap();
+    let stand_in = Regex::new(
+        r"…?<(TARGET[0-9]*|uuid|sha256|base64 [0-9]+ chars|token|size|[0-9]+ chars total|[0-9]+ keys)>",
+    )
+    .unwrap();
     let mut pattern = String::from("(?s)^");
     let mut names = Vec::new();
     let mut end = 0;
@@ -226,9 +227,12 @@ fn pattern(recorded: &str) -> (Regex, Vec<Option<String>>) {
         end = found.end();
         let name = found.as_str();
         let (part, name) = match name {
+            "<size>" => ("([0-9]+x[0-9]+ \\([0-9]+ pixels\\))", None),
             "<uuid>" => ("([0-9a-f-]{36})", None),
             "<sha256>" => ("(sha256:[0-9a-f]{64})", Some(name)),
-            _ if name.trim_start_matches(CUT).starts_with("<TARGET") => ("([0-9A-F]{32})", Some(name)),
+            _ if name.trim_start_matches(CUT).starts_with("<TARGET") => {
+                ("([0-9A-F]{32})", Some(name))
+            }
             _ => ("(.*)", None),
         };
         pattern.push_str(part);
