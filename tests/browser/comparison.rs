@@ -68,7 +68,7 @@ impl Names {
     /// The two fingerprints of a page are recorded under one name.
     fn member_to_here(&self, name: &str, value: &Value) -> Value {
         match self.met.get(&format!("fingerprint {name}")) {
-            Some(here) if value == "<sha256>" => Value::String(here.clone()),
+            Some(here) if value.as_str() == Some("<sha256>") => Value::String(here.clone()),
             Some(_) | None => self.to_here(value),
         }
     }
@@ -104,7 +104,7 @@ impl Names {
                 for (name, value) in recorded.iter().filter(|(name, _)| *name != CUT) {
                     let at = format!("{at}/{name}");
                     if let (true, Some(Value::String(here))) =
-                        (value == "<sha256>", members.get(name))
+                        (value.as_str() == Some("<sha256>"), members.get(name))
                     {
                         let key = format!("fingerprint {name}");
                         self.met.insert(key, here.clone());
@@ -158,8 +158,8 @@ impl Names {
                 self.compare_text(recorded, here, at, differences);
             }
             (recorded, here) if recorded == here => {}
-            (Value::Number(number), here)
-                if self.text_to_here(&number.to_string()) == here.to_string() => {}
+            (Value::Number(recorded), Value::Number(here))
+                if self.text_to_here(&recorded.to_string()).parse().ok() == here.as_u64() => {}
             (recorded, here) => differences.push(format!("{at}: {here} instead of {recorded}")),
         }
     }
