@@ -1,5 +1,7 @@
 //! The recorded calls of `browser.proxy` through a real gateway, and its `browser` tool.
 
+use std::path::Path;
+
 use gateway::Release;
 use serde_json::{Value, json};
 
@@ -171,6 +173,39 @@ fn reference(snapshot: &str, text: &str) -> String {
     rest.split(']').next().unwrap().to_owned()
 }
 
+/// A page of the node's browser, as the gateway's tool sees it.
+struct ToolPage<'a> {
+    gateway: &'a GatewayProcess,
+    node_id: &'a str,
+    target: String,
+}
+
+impl ToolPage<'_> {
+    async fn ask(&self, mut arguments: Value) -> Value {
+        arguments["targetId"] = self.target.as_str().into();
+        tool(self.gateway, self.node_id, arguments).await
+    }
+
+    /// The ref of what a snapshot shows.
+    async fn find(&self, text: &str) -> String {
+        let snapshot = json!({ "action": "snapshot", "interactive": true });
+        reference(&shown(&self.ask(snapshot).await), text)
+    }
+
+    async fn act(&self, request: Value) {
+        self.ask(json!({ "action": "act", "request": request }))
+            .await;
+    }
+
+    async fn text(&self) -> String {
+        shown(
+            &self
+                .ask(json!({ "action": "text", "selector": "body" }))
+                .await,
+        )
+    }
+}
+
 #[actix::test]
 async fn the_browser_tool_drives_the_nodes_browser() {
     browser::require_chromium();
@@ -183,64 +218,49 @@ async fn the_browser_tool_drives_the_nodes_browser() {
     declares(&operator, home.name(), true).await;
     let site = browser::site::Site::start().await;
 
-    let opened = tool(
-        &gateway,
-        &node_id,
-        json!({ "action": "open", "url": site.url("/form.html") }),
-    )
-    .await;
-    let target = opened["details"]["targetId"].as_str().unwrap().to_owned();
-    let with_target = |mut arguments: Value| {
-        arguments["targetId"] = target.as_str().into();
-        arguments
+    let open = json!({ "action": "open", "url": site.url("/form.html") });
+    let opened = tool(gateway, &node_id, open).await;
+    let page = ToolPage {
+        gateway,
+        node_id: &node_id,
+        target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
     };
-    let snapshot = async |text: &str| {
-        let result = tool(
-            &gateway,
-            &node_id,
-            with_target(json!({ "action": "snapshot", "interactive": true })),
-        )
+
+    let name = page.find("textbox \"Name\"").await;
+    page.act(json!({ "kind": "type", "ref": name, "text": "Ann" }))
         .await;
-        reference(&shown(&result), text)
-    };
+    let email = page.find("textbox \"Email\"").await;
+    page.act(json!({ "kind": "type", "ref": email, "text": "a@b.c" }))
+        .await;
+    let send = page.find("button \"Send\"").await;
+    page.act(json!({ "kind": "click", "ref": send })).await;
+    let text = page.text().await;
+    assert!(text.contains("submitted name=Ann"), "{text}");
 
-    let name = snapshot("textbox \"Name\"").await;
-    let typing = json!({ "kind": "type", "ref": name, "text": "Ann" });
-    tool(
-        &gateway,
-        &node_id,
-        with_target(json!({ "action": "act", "request": typing })),
-    )
-    .await;
-    let send = snapshot("button \"Send\"").await;
-    let click = json!({ "kind": "click", "ref": send });
-    tool(
-        &gateway,
-        &node_id,
-        with_target(json!({ "action": "act", "request": click })),
-    )
-    .await;
+    // Where a gateway lets agents read files from.
+    let uploads = Path::new("/tmp/openclaw/uploads");
+    std::fs::create_dir_all(uploads).unwrap();
+    let file = tempfile::Builder::new()
+        .prefix("node-")
+        .suffix(".txt")
+        .tempfile_in(uploads)
+        .unwrap();
+    std::fs::write(file.path(), "hello").unwrap();
+    let choose = page.find("button \"Choose\"").await;
+    page.ask(json!({ "action": "upload", "ref": choose, "paths": [file.path()] }))
+        .await;
+    let text = page.text().await;
+    assert!(text.contains("file node-"), "{text}");
 
-    let navigated = json!({ "action": "navigate", "url": site.url("/index.html") });
-    tool(&gateway, &node_id, with_target(navigated)).await;
-    let picture = tool(
-        &gateway,
-        &node_id,
-        with_target(json!({ "action": "screenshot" })),
-    )
-    .await;
-    let kinds: Vec<&Value> = picture["content"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|part| &part["type"])
-        .collect();
-    assert!(kinds.iter().any(|kind| *kind == "image"), "{kinds:?}");
+    page.ask(json!({ "action": "navigate", "url": site.url("/index.html") }))
+        .await;
+    let picture = page.ask(json!({ "action": "screenshot" })).await;
+    let content = picture["content"].as_array().unwrap();
+    assert!(content.iter().any(|part| part["type"] == "image"));
 
-    let link = snapshot("link \"Download file\"").await;
+    let link = page.find("link \"Download file\"").await;
     let download = json!({ "action": "download", "ref": link, "path": unique("file") });
-    let downloaded = tool(&gateway, &node_id, with_target(download)).await;
-    let text = downloaded.to_string();
-    assert!(text.contains("file.bin"), "{text}");
+    let downloaded = page.ask(download).await.to_string();
+    assert!(downloaded.contains("file.bin"), "{downloaded}");
     node.stop().await;
 }
