@@ -127,10 +127,14 @@ pub fn check_label(label: &str) -> Result<(), RouteError> {
     ))
 }
 
+fn is_number(named: &str) -> bool {
+    !named.is_empty() && named.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// 404 with upstream's texts.
 #[must_use]
 pub fn not_found(named: &str) -> RouteError {
-    let hint = if !named.is_empty() && named.bytes().all(|byte| byte.is_ascii_digit()) {
+    let hint = if is_number(named) {
         format!(
             "Numeric values are not tab targets; use a stable tab id like \"t1\", a label, or a raw \
              targetId. For positional selection, use \"openclaw browser tab select {named}\"."
@@ -215,6 +219,10 @@ impl Aliases {
         if let Some(tab) = exact {
             return Resolution::One(tab.id.clone());
         }
+        if is_number(named) {
+            // Agents count pages; that an id begins with the same digit is chance.
+            return Resolution::None;
+        }
         let wanted = named.to_ascii_lowercase();
         let mut matching = listed
             .iter()
@@ -247,9 +255,9 @@ mod tests {
     #[test]
     fn a_page_is_found_by_each_of_its_names() {
         let mut aliases = Aliases::default();
-        listed(&mut aliases, &["ABC1", "ABC2", "F00"]);
+        listed(&mut aliases, &["ABC1", "ABC2", "F00", "1DE"]);
         aliases.label("F00", "home");
-        let tabs = listed(&mut aliases, &["ABC1", "ABC2", "F00"]);
+        let tabs = listed(&mut aliases, &["ABC1", "ABC2", "F00", "1DE"]);
         let one = |id: &str| Resolution::One(id.to_owned());
         for (named, expected) in [
             ("ABC1", one("ABC1")),
@@ -258,6 +266,7 @@ mod tests {
             ("f0", one("F00")),
             ("abc", Resolution::Ambiguous),
             ("zzz", Resolution::None),
+            ("1d", one("1DE")),
             ("1", Resolution::None),
         ] {
             assert_eq!(aliases.resolve(named, &tabs), expected, "{named}");
