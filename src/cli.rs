@@ -2,6 +2,7 @@
 
 mod approvals;
 mod auth;
+mod command_arguments;
 mod demo;
 mod dev_gateway;
 mod endpoint_arguments;
@@ -9,6 +10,7 @@ mod identity;
 mod import;
 mod install;
 mod life;
+mod live_status;
 mod output;
 mod restart;
 mod run;

@@ -35,10 +35,6 @@ async fn ask(gateway: &GatewayHandle, node: &NodeView, case: &Recorded, params: 
     })
 }
 
-fn running_is_first(number: u64) -> bool {
-    number == 1
-}
-
 #[tokio::test]
 async fn every_recorded_call_is_answered_as_recorded() {
     browser::require_chromium();
@@ -75,9 +71,15 @@ async fn every_recorded_call_is_answered_as_recorded() {
                 None => gateway.admit(DEADLINE).await.unwrap(),
             };
             node.line(CONNECTED).await;
-            if running_is_first(case.number) {
+            if case.number == 1 {
                 // The recording began with a browser that ran.
-                ask(&gateway, &view, &case, json!({"method": "POST", "path": "/start"})).await;
+                ask(
+                    &gateway,
+                    &view,
+                    &case,
+                    json!({"method": "POST", "path": "/start"}),
+                )
+                .await;
             }
             running = Some((config, node, view));
         }

@@ -68,7 +68,7 @@ impl Names {
     /// The two fingerprints of a page are recorded under one name.
     fn member_to_here(&self, name: &str, value: &Value) -> Value {
         match self.met.get(&format!("fingerprint {name}")) {
-            Some(here) if value == "<sha256>" => Value::String(here.clone()),
+            Some(here) if value.as_str() == Some("<sha256>") => Value::String(here.clone()),
             Some(_) | None => self.to_here(value),
         }
     }
@@ -104,7 +104,7 @@ impl Names {
                 for (name, value) in recorded.iter().filter(|(name, _)| *name != CUT) {
                     let at = format!("{at}/{name}");
                     if let (true, Some(Value::String(here))) =
-                        (value == "<sha256>", members.get(name))
+                        (value.as_str() == Some("<sha256>"), members.get(name))
                     {
                         let key = format!("fingerprint {name}");
                         self.met.insert(key, here.clone());
@@ -158,8 +158,8 @@ impl Names {
                 self.compare_text(recorded, here, at, differences);
             }
             (recorded, here) if recorded == here => {}
-            (Value::Number(number), here)
-                if self.text_to_here(&number.to_string()) == here.to_string() => {}
+            (Value::Number(recorded), Value::Number(here))
+                if self.text_to_here(&recorded.to_string()).parse().ok() == here.as_u64() => {}
             (recorded, here) => differences.push(format!("{at}: {here} instead of {recorded}")),
         }
     }
@@ -215,9 +215,10 @@ fn is_tab_number(text: &str) -> bool {
 
 /// A pattern for a recorded text, with the name that each of its groups gives a value.
 fn pattern(recorded: &str) -> (Regex, Vec<Option<String>>) {
-    let stand_in =
-        Regex::new(r"…?<(TARGET[0-9]*|uuid|sha256|base64 [0-9]+ chars|token|[0-9]+ chars total|[0-9]+ keys)>")
-            .unwrap();
+    let stand_in = Regex::new(
+        r"…?<(TARGET[0-9]*|uuid|sha256|base64 [0-9]+ chars|token|size|[0-9]+ chars total|[0-9]+ keys)>",
+    )
+    .unwrap();
     let mut pattern = String::from("(?s)^");
     let mut names = Vec::new();
     let mut end = 0;
@@ -226,9 +227,12 @@ fn pattern(recorded: &str) -> (Regex, Vec<Option<String>>) {
         end = found.end();
         let name = found.as_str();
         let (part, name) = match name {
+            "<size>" => ("([0-9]+x[0-9]+ \\([0-9]+ pixels\\))", None),
             "<uuid>" => ("([0-9a-f-]{36})", None),
             "<sha256>" => ("(sha256:[0-9a-f]{64})", Some(name)),
-            _ if name.trim_start_matches(CUT).starts_with("<TARGET") => ("([0-9A-F]{32})", Some(name)),
+            _ if name.trim_start_matches(CUT).starts_with("<TARGET") => {
+                ("([0-9A-F]{32})", Some(name))
+            }
             _ => ("(.*)", None),
         };
         pattern.push_str(part);

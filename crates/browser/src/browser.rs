@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::sleep;
 use tracing::{debug, info};
 
 use self::live::{Identity, Live};
@@ -29,8 +28,6 @@ const PROBE_HTTP: Duration = Duration::from_millis(300);
 const PROBE_REMOTE: Duration = Duration::from_millis(3000);
 /// How long its WebSocket may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
-/// Between two looks for the first page of a browser that was just started.
-const FIRST_PAGE_PROBE: Duration = Duration::from_millis(25);
 /// Pages that are kept in a managed browser (browser proxy §4).
 const MOST_TABS: usize = 8;
 
@@ -354,12 +351,7 @@ impl Browser {
         {
             return Ok(last);
         }
-        let mut listed = self.list_tabs(live).await?;
-        while listed.is_empty() && live.is_young() {
-            // The page that a browser opens by itself is on its way.
-            sleep(FIRST_PAGE_PROBE).await;
-            listed = self.list_tabs(live).await?;
-        }
+        let listed = self.list_tabs(live).await?;
         let last = live.last_used();
         let sticky = listed.iter().find(|tab| Some(&tab.id) == last.as_ref());
         match sticky.or(listed.first()) {

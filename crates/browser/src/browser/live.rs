@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use exec::run::service::ServiceProcess;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::downloads::Downloads;
@@ -25,8 +25,10 @@ use crate::tab::{Tab, text};
 
 /// How long the browser may take to list its pages.
 const LIST_DEADLINE: Duration = Duration::from_secs(3);
-/// How long a browser that was just started may take to show its first page.
-const YOUNG: Duration = Duration::from_secs(2);
+/// How long a closed page may take to be gone.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const CLOSING_PROBE: Duration = Duration::from_millis(10);
 /// How long a browser may take to close itself before it is told with a signal.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1500);
 
@@ -59,7 +61,6 @@ pub enum ConnectError {
 pub struct Live {
     identity: Identity,
     pid: Option<i32>,
-    since: Instant,
     cdp: Cdp,
     /// `None` for a browser that somebody else started.
     process: Rc<RefCell<Option<ServiceProcess>>>,
@@ -89,7 +90,6 @@ impl Live {
         let live = Rc::new(Self {
             identity,
             pid: process.as_ref().map(ServiceProcess::pid),
-            since: Instant::now(),
             cdp: cdp.clone(),
             process: Rc::new(RefCell::new(process)),
             tabs: RefCell::default(),
@@ -162,12 +162,6 @@ impl Live {
     #[must_use]
     pub fn cdp(&self) -> &Cdp {
         &self.cdp
-    }
-
-    /// Whether this node has only just started it.
-    #[must_use]
-    pub fn is_young(&self) -> bool {
-        self.pid.is_some() && self.since.elapsed() < YOUNG
     }
 
     /// Whether it ended.
@@ -299,10 +293,19 @@ impl Live {
     /// [`CdpError`].
     pub async fn close(&self, target: &str) -> Result<(), CdpError> {
         let params = json!({"targetId": target});
-        self.cdp
-            .browser()
-            .call("Target.closeTarget", params)
-            .await?;
+        let browser = self.cdp.browser();
+        browser.call("Target.closeTarget", params).await?;
+        // Until then it would still be listed. One that asks its user first may stay.
+        let until = Instant::now() + CLOSING;
+        while Instant::now() < until {
+            let listed = browser.call("Target.getTargets", json!({})).await?;
+            let listed = listed.get("targetInfos").and_then(Value::as_array);
+            let is_there = |info: &Value| text(info, "targetId") == target;
+            if !listed.into_iter().flatten().any(is_there) {
+                break;
+            }
+            sleep(CLOSING_PROBE).await;
+        }
         if let Some(tab) = self.tabs.borrow_mut().remove(target) {
             tab.gone();
         }

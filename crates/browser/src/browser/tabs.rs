@@ -42,7 +42,9 @@ impl Target {
         let url = text(entry, "url");
         let is_internal =
             INTERNAL.iter().any(|prefix| url.starts_with(prefix)) || url.starts_with("opera://");
-        (text(entry, "type") == "page" && !id.is_empty() && !is_internal).then(|| Self {
+        // The browser's own first page is nowhere for a moment before it is one of the internal ones.
+        let is_page = text(entry, "type") == "page" && !id.is_empty() && !url.is_empty();
+        (is_page && !is_internal).then(|| Self {
             id: id.to_owned(),
             title: text(entry, "title").to_owned(),
             url: url.to_owned(),
@@ -277,7 +279,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_the_web_are_listed() {
-        for url in ["chrome://settings/", "devtools://x", "opera://about"] {
+        for url in ["", "chrome://settings/", "devtools://x", "opera://about"] {
             let entry = json!({"id": "A", "type": "page", "url": url});
             assert!(Target::from_listed(&entry).is_none(), "{url}");
         }

@@ -17,6 +17,8 @@ use crate::tab::text;
 const ARRIVAL: Duration = Duration::from_secs(2);
 /// Between two looks at a new page.
 const ARRIVAL_PROBE: Duration = Duration::from_millis(15);
+/// How long a new page may take to be listed.
+const LISTED: Duration = Duration::from_secs(1);
 /// How long a guarded page may take to load, before it is answered as it is.
 const GUARDED_LOAD: Duration = Duration::from_secs(10);
 
@@ -93,9 +95,16 @@ async fn open_page(
         browser.label(&target, label)?;
     }
     live.use_last(&target);
-    let tab = find(browser, &live, &target)
-        .await?
-        .ok_or_else(|| RouteError::failed("the page was closed at once"))?;
+    let until = Instant::now() + LISTED;
+    let tab = loop {
+        if let Some(tab) = find(browser, &live, &target).await? {
+            break tab;
+        }
+        if Instant::now() >= until {
+            return Err(RouteError::failed("the page was closed at once"));
+        }
+        sleep(ARRIVAL_PROBE).await;
+    };
     browser.close_excess(&live, &target).await;
     Ok((live, tab))
 }
