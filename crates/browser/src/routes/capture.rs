@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::act::request::Target;
@@ -17,6 +17,8 @@ use crate::element::Object;
 use crate::proxy::folder::make_private;
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
+use crate::snapshot::labels::{Area, Shown, clear, draw, refs_to_draw};
+use crate::snapshot::named::NamedRefs;
 use crate::tab::text;
 
 /// How long a capture may take unless the request says otherwise.
@@ -65,13 +67,12 @@ impl Format {
     }
 }
 
-/// A part of a page, in CSS pixels from its beginning.
-#[derive(Debug, Clone, Copy)]
-struct Area {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
+/// A screenshot.
+pub(crate) struct Picture {
+    bytes: Vec<u8>,
+    format: Format,
+    /// What its labels add to the answer; empty without labels.
+    labels: Map<String, Value>,
 }
 
 /// `POST /screenshot`.
@@ -93,9 +94,16 @@ pub async fn screenshot(browser: &Rc<Browser>, request: &Request) -> Reply {
     let (least, most) = TIMEOUT_BOUNDS;
     let timeout = request.timeout_within(DEFAULT_TIMEOUT, least, most);
     let page = Page::of(browser, request).await?;
+    let has_labels = request.flag("labels") == Some(true);
     let taken = async {
-        let (bytes, format) = picture(&page, target.as_ref(), full_page, format).await?;
-        save(browser, &bytes, format.extension())
+        let of_last = matches!(target, Some(Target::Ref(_)));
+        let refs = match has_labels {
+            true => Some(refs_to_draw(&page.tab, of_last).await?),
+            false => None,
+        };
+        let picture = picture(&page, target.as_ref(), full_page, format, refs.as_ref()).await?;
+        let path = save(browser, &picture.bytes, picture.format.extension())?;
+        Ok::<_, RouteError>((path, picture.labels))
     };
     let blocked_or_taken = tokio::time::timeout(timeout, page.tab.unless_blocked(taken));
     let Ok(taken) = blocked_or_taken.await else {
@@ -111,13 +119,38 @@ pub async fn screenshot(browser: &Rc<Browser>, request: &Request) -> Reply {
         let state = page.tab.state().dialogs.to_state();
         return Ok(page.answer(json!({"blockedByDialog": true, "browserState": state})));
     };
-    let path = taken?;
-    Ok(json!({
+    let (path, labels) = taken?;
+    let mut answer = json!({
         "ok": true,
         "path": path.to_string_lossy(),
         "targetId": page.tab.target_id(),
         "url": page.tab.url(),
-    }))
+    });
+    if let Value::Object(members) = &mut answer {
+        members.extend(labels);
+    }
+    Ok(answer)
+}
+
+/// What a snapshot with labels adds to its answer: the picture that it saves.
+///
+/// # Errors
+/// A page that cannot be captured.
+pub(crate) async fn labelled(
+    page: &Page,
+    refs: &NamedRefs,
+) -> Result<Map<String, Value>, RouteError> {
+    let picture = picture(page, None, false, Format::Png, Some(refs)).await?;
+    let path = save(&page.browser, &picture.bytes, picture.format.extension())?;
+    let kind = match picture.format {
+        Format::Png => "png",
+        Format::Jpeg => "jpeg",
+    };
+    let mut members = Map::new();
+    members.insert("imagePath".to_owned(), json!(path.to_string_lossy()));
+    members.insert("imageType".to_owned(), json!(kind));
+    members.extend(picture.labels);
+    Ok(members)
 }
 
 /// The element that a request means, by ref or by selector.
@@ -135,7 +168,8 @@ async fn picture(
     target: Option<&Target>,
     full_page: bool,
     format: Format,
-) -> Result<(Vec<u8>, Format), RouteError> {
+    refs: Option<&NamedRefs>,
+) -> Result<Picture, RouteError> {
     let session = page.tab.session();
     // A page behind others may not paint at all.
     session.call("Page.bringToFront", json!({})).await?;
@@ -184,6 +218,41 @@ async fn picture(
     }
     let scale = (MAX_SIDE / width.max(height)).min(1.0);
     let beyond = full_page || target.is_some();
+    let shown = match (target, full_page) {
+        (Some(_), _) => Shown::Part(area),
+        (None, true) => Shown::Page,
+        (None, false) => Shown::Viewport,
+    };
+    let labels = match refs {
+        Some(refs) => Some(
+            draw(&page.tab, refs, shown)
+                .await
+                .map_err(RouteError::failed)?,
+        ),
+        None => None,
+    };
+    let captured = shrunk(page, area, scale, beyond, format).await;
+    if labels.is_some() {
+        clear(&page.tab).await.map_err(RouteError::failed)?;
+    }
+    let (bytes, format) = captured?;
+    Ok(Picture {
+        bytes,
+        format,
+        labels: labels
+            .map(|labels| labels.members(density * scale))
+            .unwrap_or_default(),
+    })
+}
+
+/// A picture that is small enough to be passed on, as JPEG if it has to be.
+async fn shrunk(
+    page: &Page,
+    area: Area,
+    scale: f64,
+    beyond: bool,
+    format: Format,
+) -> Result<(Vec<u8>, Format), RouteError> {
     let bytes = capture(page, area, scale, beyond, format, 90).await?;
     if bytes.len() <= MAX_BYTES {
         return Ok((bytes, format));
