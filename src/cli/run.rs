@@ -26,7 +26,7 @@ use tracing::warn;
 use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
-use super::{life, output};
+use super::life;
 use crate::exit::{Exit, Failure};
 use crate::logging::{LogFormat, LogOptions};
 
@@ -274,9 +274,10 @@ fn save_profile(
         NodeIdPlan::Saved(node_id) | NodeIdPlan::Chosen(node_id) => (node_id, StoredTokens::Keep),
         NodeIdPlan::Generate => (uuid::Uuid::new_v4().to_string(), StoredTokens::Keep),
         NodeIdPlan::Replaced { node_id, previous } => {
-            output::complain(format_args!(
+            warn!(
+                target: actors::OPERATOR_LINES,
                 "node id changed from {previous} to {node_id}; the stored device token is forgotten"
-            ));
+            );
             (node_id, StoredTokens::Clear)
         }
     };
