@@ -3,10 +3,18 @@
 mod approvals;
 mod demo;
 mod dev_gateway;
+mod endpoint_arguments;
 mod identity;
 mod import;
+mod install;
 mod output;
+mod restart;
 mod run;
+mod service_manager;
+mod start;
+mod status;
+mod stop;
+mod uninstall;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,6 +43,18 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and run what it asks for, in the foreground
     Run(run::Arguments),
+    /// Install the node as a service that starts by itself, and start it
+    Install(install::Arguments),
+    /// Show the service, and the node in it
+    Status(status::Arguments),
+    /// Start the installed service
+    Start(start::Arguments),
+    /// Stop the service until it is started again
+    Stop(stop::Arguments),
+    /// Stop the service and start it again
+    Restart(restart::Arguments),
+    /// Stop the service and remove it; who this node is stays
+    Uninstall(uninstall::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
     /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
@@ -63,6 +83,12 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     crate::logging::start(environment);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
+        Command::Install(arguments) => install::run(&arguments, environment),
+        Command::Status(arguments) => status::run(&arguments, environment),
+        Command::Start(arguments) => start::run(&arguments, environment),
+        Command::Stop(arguments) => stop::run(&arguments, environment),
+        Command::Restart(arguments) => restart::run(&arguments, environment),
+        Command::Uninstall(arguments) => uninstall::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),

@@ -12,6 +12,7 @@ use std::process::Command;
 use plist::Value;
 
 const UNIT: &str = "systemd/openclaw-node.service";
+const SYSTEM_UNIT: &str = "systemd/openclaw-node.system.service";
 const AGENT: &str = "launchd/ai.openclaw.node.plist";
 
 fn path(relative: &str) -> PathBuf {
@@ -207,13 +208,18 @@ fn the_agent_says_what_the_life_cycle_needs() {
         .and_then(Value::as_array)
         .unwrap();
     let program: Vec<&str> = program.iter().filter_map(Value::as_string).collect();
-    assert_eq!(program, ["/usr/local/bin/openclaw-node", "run"]);
+    assert_eq!(
+        program[..3],
+        ["/usr/local/bin/openclaw-node", "run", "--env-file"]
+    );
 }
 
 /// launchd ignores a key that it does not know, so a misspelt one would go unnoticed.
 #[test]
 fn the_agent_has_only_keys_that_launchd_knows() {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 12] = [
+        "Comment",
+        "EnvironmentVariables",
         "ExitTimeOut",
         "KeepAlive",
         "Label",
@@ -235,12 +241,16 @@ fn the_agent_has_only_keys_that_launchd_knows() {
 
 #[test]
 fn no_service_file_carries_a_secret() {
-    for file in [UNIT, AGENT] {
+    for file in [UNIT, SYSTEM_UNIT, AGENT] {
         let text = fs::read_to_string(path(file)).unwrap();
-        let settings = text
+        // Comments may name the variables, and a credential is named beside its file.
+        let (before, rest) = text.split_once("<!--").unwrap_or((&text, ""));
+        let after = rest.split_once("-->").map_or("", |(_, after)| after);
+        let settings = before
             .lines()
+            .chain(after.lines())
             .map(str::trim)
-            .filter(|line| !line.starts_with('#'));
+            .filter(|line| !line.starts_with(['#']) && !line.starts_with("LoadCredential="));
         for line in settings {
             assert!(
                 !line.contains("TOKEN") && !line.contains("PASSWORD"),

@@ -22,6 +22,12 @@ pub(super) fn json_line(value: &impl Serialize) -> Result<(), serde_json::Error>
     Ok(())
 }
 
+/// Writes a value as JSON for people and scripts, indented by two spaces as upstream does.
+pub(super) fn json_pretty(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    line(serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
 /// Writes one line to standard error.
 pub(crate) fn complain(text: impl Display) {
     io::stderr()

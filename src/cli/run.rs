@@ -12,8 +12,8 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, EndpointFlags, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint,
-    SavedEndpoint, Settings, allows_insecure_private_ws, check_plaintext, settings,
+    BrowserSettings, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, Settings,
+    allows_insecure_private_ws, check_plaintext, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -22,30 +22,15 @@ use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 
+use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
 use super::output;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The gateway's host name or IP address [default: the saved one, else 127.0.0.1]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// The gateway's port [default: the saved one, else 18789]
-    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
-    port: Option<String>,
-    /// Connect with TLS (wss)
-    #[arg(long, overrides_with = "no_tls")]
-    tls: bool,
-    /// Connect without TLS
-    #[arg(long, overrides_with = "tls")]
-    no_tls: bool,
-    /// Accept exactly this certificate; implies --tls
-    #[arg(long, value_name = "SHA256")]
-    tls_fingerprint: Option<String>,
-    /// Path of the gateway behind its host; empty clears the saved one
-    #[arg(long, value_name = "PATH")]
-    context_path: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArguments,
     /// Another node id; a changed one also forgets the stored device token
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
@@ -54,24 +39,8 @@ pub(super) struct Arguments {
     display_name: Option<String>,
 }
 
-impl Arguments {
-    fn endpoint_flags(&self) -> EndpointFlags {
-        EndpointFlags {
-            host: self.host.clone(),
-            port: self.port.clone(),
-            tls: match (self.tls, self.no_tls) {
-                (true, _) => Some(true),
-                (false, true) => Some(false),
-                (false, false) => None,
-            },
-            tls_fingerprint: self.tls_fingerprint.clone(),
-            context_path: self.context_path.clone(),
-        }
-    }
-}
-
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let flags = arguments.endpoint_flags();
+    let flags = arguments.endpoint.flags();
     let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&flags, None).map_err(usage)?;
@@ -175,19 +144,6 @@ fn as_flag(text: &str) -> Option<bool> {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
-    }
-}
-
-fn saved_endpoint(saved: &state::SavedEndpoint) -> SavedEndpoint {
-    SavedEndpoint {
-        host: saved.host.clone(),
-        port: saved.port,
-        tls: saved.tls,
-        fingerprint: saved
-            .tls_fingerprint
-            .as_deref()
-            .and_then(|pin| pin.parse().ok()),
-        context_path: saved.context_path.clone(),
     }
 }
 
