@@ -13,6 +13,7 @@
 
 mod announce;
 mod approval;
+mod candidates;
 mod browser;
 mod clock;
 mod connection;
@@ -20,6 +21,7 @@ mod exec;
 mod host_stats;
 mod jitter;
 mod pairing;
+pub mod reach;
 mod socket;
 pub mod status;
 mod store;
@@ -36,6 +38,7 @@ use ::browser::control::ControlOptions;
 use ::exec::environment::BaseEnvironment;
 use actix::prelude::*;
 use approvals::policy::ExecConfig;
+use node_config::Reach;
 use node_config::endpoint::PlannedEndpoint;
 use node_config::{JournalSettings, Settings};
 use protocol::connect::NodeDescription;
@@ -44,6 +47,7 @@ use protocol::identity::DeviceIdentity;
 use secrecy::SecretString;
 use state::{Database, EarlierInstance, JournalBounds};
 
+pub use crate::store::endpoint_to_save;
 pub use crate::supervisor::Exit;
 
 use crate::approval::{Approval, ApprovalOptions};
@@ -58,6 +62,10 @@ pub struct NodeOptions {
     pub state_dir: PathBuf,
     /// Which gateway.
     pub endpoint: PlannedEndpoint,
+    /// By which way.
+    pub reach: Reach,
+    /// Where the same gateway may be as well, as its setup code says; the first that answers stays.
+    pub alternatives: Vec<(PlannedEndpoint, Reach)>,
     /// What to tell about this node.
     pub description: NodeDescription,
     /// Who this node is.
@@ -93,6 +101,8 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
     let NodeOptions {
         state_dir,
         endpoint,
+        reach,
+        alternatives,
         description,
         identity,
         mut credentials,
@@ -109,6 +119,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
     let Settings {
         exec: exec_settings,
         journal,
+        tls: _,
     } = settings;
     credentials.set_device_token(device_token.clone());
     let exit = Rc::new(Cell::new(None));
@@ -140,6 +151,8 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         let browser = Browser::start_in_arbiter(&commands.handle(), move |_| Browser::new(browser));
         let options = SupervisorOptions {
             endpoint,
+            reach,
+            alternatives,
             node: description,
             identity,
             credentials,

@@ -56,8 +56,11 @@ pub(crate) enum DialError {
     #[error("no WebSocket within {}", humantime::format_duration(UPGRADE_DEADLINE))]
     Deadline,
     /// The host answered HTTP, but not with an upgrade.
-    #[error("gateway rejected websocket upgrade (HTTP {0}){}", upgrade_hint(*.0))]
-    Rejected(u16),
+    #[error("gateway rejected websocket upgrade (HTTP {status}){hint}", hint = upgrade_hint(*.status))]
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+    },
     /// TLS was refused, by either side.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -75,7 +78,9 @@ pub(crate) enum DialError {
 impl From<WsClientError> for DialError {
     fn from(error: WsClientError) -> Self {
         match error {
-            WsClientError::InvalidResponseStatus(status) => Self::Rejected(status.as_u16()),
+            WsClientError::InvalidResponseStatus(status) => Self::Rejected {
+                status: status.as_u16(),
+            },
             WsClientError::SendRequest(
                 SendRequestError::Connect(HttpConnectError::Disconnected)
                 | SendRequestError::Response(_),

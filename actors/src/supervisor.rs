@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use node_config::Reach;
 use node_config::endpoint::PlannedEndpoint;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::NodeDescription;
 use protocol::credentials::Credentials;
 use protocol::failure::{ConnectFailure, FailureCode};
 use protocol::identity::DeviceIdentity;
+use protocol::pairing::PairingRequired;
 use protocol::reconnect::{Decision, Ended, Next, Reconnect, Situation};
 use sd_notify::NotifyState;
 use secrecy::SecretString;
@@ -24,6 +26,7 @@ use tracing::{debug, error, info};
 
 use crate::announce::{self, Announcer};
 use crate::approval::{Approval, Shutdown};
+use crate::candidates::Candidates;
 use crate::browser::{Browser, StopBrowsers};
 use crate::connection::{Connection, ConnectionOptions, Disconnect};
 use crate::exec::{ConnectionUp, Exec};
@@ -158,6 +161,8 @@ pub(crate) struct ConnectionEnded {
     pub(crate) detail: String,
     /// The stored device token, if the attempt presented it.
     pub(crate) device_token: Option<SecretString>,
+    /// Whether the connect request was sent.
+    pub(crate) presented: bool,
 }
 
 /// Time to see whether an operator has acted.
@@ -193,6 +198,8 @@ pub(crate) struct Family {
 /// What the supervisor needs to know.
 pub(crate) struct SupervisorOptions {
     pub(crate) endpoint: PlannedEndpoint,
+    pub(crate) reach: Reach,
+    pub(crate) alternatives: Vec<(PlannedEndpoint, Reach)>,
     pub(crate) node: NodeDescription,
     pub(crate) identity: DeviceIdentity,
     /// What to present, the stored device token included.
@@ -206,6 +213,8 @@ pub(crate) struct SupervisorOptions {
 /// The supervisor actor.
 pub(crate) struct Supervisor {
     endpoint: Rc<PlannedEndpoint>,
+    reach: Rc<Reach>,
+    candidates: Candidates,
     node: Rc<NodeDescription>,
     identity: Rc<DeviceIdentity>,
     credentials: Credentials,
@@ -241,6 +250,8 @@ impl Supervisor {
         };
         Self {
             endpoint: Rc::new(options.endpoint),
+            reach: Rc::new(options.reach),
+            candidates: Candidates::new(options.alternatives),
             node: Rc::new(options.node),
             identity: Rc::new(options.identity),
             credentials: options.credentials,
@@ -289,6 +300,7 @@ impl Supervisor {
         self.connection = Some(Connection::launch(ConnectionOptions {
             generation: self.generation,
             endpoint: Rc::clone(&self.endpoint),
+            reach: Rc::clone(&self.reach),
             node: Rc::clone(&self.node),
             identity: Rc::clone(&self.identity),
             auth: self.credentials.select(attempt.add_device_token),
@@ -309,13 +321,35 @@ impl Supervisor {
         ctx.run_later(wait, Self::connect);
     }
 
+    /// Turns to the next of several endpoints, if the last attempt told this one nothing. Says
+    /// whether it is tried at once: not when all of them were tried since the last wait.
+    fn try_next_candidate(&mut self, ended: &ConnectionEnded, ctx: &mut Context<Self>) -> bool {
+        let current = (Rc::clone(&self.endpoint), Rc::clone(&self.reach));
+        let Some(next) = self.candidates.after(current) else {
+            return false;
+        };
+        info!(
+            endpoint = self.endpoint.url(),
+            reason = ended.detail,
+            "endpoint of the setup code does not answer"
+        );
+        (self.endpoint, self.reach) = next.destination;
+        self.token_scope.gateway_scope = self.endpoint.scope();
+        if next.at_once {
+            self.connect(ctx);
+        }
+        next.at_once
+    }
+
     fn situation(&self, device_token_sent: bool) -> Situation {
         Situation {
             device_token_sent,
             device_token_stored: self.credentials.has_device_token(),
             token_configured: self.credentials.has_token(),
             other_credential_configured: self.credentials.has_other_than_device_token(),
-            endpoint_trusted: self.endpoint.is_loopback() || self.endpoint.fingerprint().is_some(),
+            endpoint_trusted: self.endpoint.is_loopback()
+                || self.endpoint.fingerprint().is_some()
+                || !self.reach.tls.pins.is_empty(),
         }
     }
 
@@ -477,6 +511,9 @@ fn complaint(ended: &ConnectionEnded) -> String {
         (Ended::Unreachable, _) | (Ended::Closed { .. }, None) => {
             announce::connect_failed(&ended.detail)
         }
+        (Ended::Refused(failure), _) if failure.code == Some(FailureCode::PairingRequired) => {
+            announce::approval_needed(&PairingRequired::of(&failure.error))
+        }
         (Ended::Refused(failure), _) => announce::connect_failed(&failure.error.message),
         (Ended::Closed { .. }, Some(close)) => announce::closed(close),
     }
@@ -495,9 +532,11 @@ impl Actor for Supervisor {
         ctx.set_mailbox_capacity(MAILBOX);
         self.watch_signals(ctx);
         Self::feed_watchdog(ctx);
+        let kept_token = self.device_token.take();
+        let kept_token = kept_token.map(|token| (self.token_scope.gateway_scope.clone(), token));
         let pairing = Pairing::new(
-            self.token_scope.clone(),
-            self.device_token.take(),
+            self.token_scope.device_id.clone(),
+            kept_token,
             ctx.address(),
             self.family.store.clone(),
         );
@@ -524,6 +563,7 @@ impl Handler<ConnectionReady> for Supervisor {
             return;
         }
         self.reconnect.connected();
+        self.candidates.settle();
         self.announcer.recovered();
         self.announcer
             .line(&announce::connected(&self.endpoint.url()));
@@ -570,6 +610,9 @@ impl Handler<ConnectionEnded> for Supervisor {
         if self.state == State::Stopping {
             return;
         }
+        if !ended.presented && self.try_next_candidate(&ended, ctx) {
+            return;
+        }
         let situation = self.situation(ended.device_token.is_some());
         let decision = self
             .reconnect
@@ -611,6 +654,8 @@ impl Handler<TokenKept> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, kept: TokenKept, _: &mut Context<Self>) {
+        // A setup code lets a device in once, and is worth nothing from here on (§7.7).
+        self.credentials.forget_bootstrap_token();
         self.credentials.set_device_token(Some(kept.token));
     }
 }

@@ -12,8 +12,7 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, Environment, Fingerprint, OpenclawJson, Paths, PlannedEndpoint, Settings,
-    allows_insecure_private_ws, check_plaintext, settings,
+    BrowserSettings, Environment, OpenclawJson, Paths, PlannedEndpoint, Settings, settings,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -24,7 +23,10 @@ use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLoc
 
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
+use super::offered_commands::OfferedCommands;
 use super::output;
+use super::route::{Route, planned};
+use super::setup::SetupArguments;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -37,13 +39,24 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    #[command(flatten)]
+    setup: SetupArguments,
+    #[command(flatten)]
+    commands: OfferedCommands,
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
     let flags = arguments.endpoint.flags();
-    let usage = |error| Failure::usage(error, environment);
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&flags, None).map_err(usage)?;
+    planned(&flags, None, environment)?;
+    let setup = arguments
+        .setup
+        .read()
+        .map_err(|error| Failure::usage(error, environment))?;
+    arguments
+        .commands
+        .check()
+        .map_err(|error| Failure::usage(error, environment))?;
     let paths = Paths::from_environment(environment).map_err(Failure::new)?;
     let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
     let own_file = paths.state_dir.join(settings::FILE_NAME);
@@ -63,27 +76,55 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref()).map_err(usage)?;
-    check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
-        Failure::new(format_args!("node host gateway connect failed: {refused}"))
-    })?;
+    let endpoint = planned(&flags, saved.as_ref(), environment)?;
+    let way_in = match setup {
+        Some(setup)
+            if !setup.is_unnecessary(&endpoint, has_device_token(&database, &endpoint)?) =>
+        {
+            Some(setup.open(&settings.tls, environment, unix_ms())?)
+        }
+        Some(_) | None => None,
+    };
+    let Route {
+        endpoint,
+        reach,
+        alternatives,
+    } = match &way_in {
+        Some(way_in) => Route::by_setup_code(way_in, &flags, &settings.tls, environment)?,
+        None => Route::to(endpoint, &settings.tls, environment)?,
+    };
 
     if let Some(old) = &old_node_host {
         old.become_it(&mut database)?;
     }
-    let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
+    // The gateway of a setup code is the one that answers first.
+    let endpoint_to_save = match &way_in {
+        Some(_) => profile.as_ref().and_then(|profile| profile.endpoint.clone()),
+        None => Some(actors::endpoint_to_save(&endpoint)),
+    };
+    let profile = save_profile(&mut database, arguments, profile.as_ref(), endpoint_to_save)?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
         device_id: identity.device_id().as_str(),
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let given = node_config::Credentials::from_environment(environment);
-    let credentials = Credentials::new(
-        given.token.map(|secret| secret.value),
-        given.password.map(|secret| secret.value),
-        None,
-    );
+    let (credentials, device_token) = match way_in {
+        // Nothing else is shown to a gateway that a setup code names (wire protocol §7.7).
+        Some(way_in) => (
+            Credentials::new(None, None, Some(way_in.bootstrap_token)),
+            None,
+        ),
+        None => {
+            let given = node_config::Credentials::from_environment(environment);
+            let credentials = Credentials::new(
+                given.token.map(|secret| secret.value),
+                given.password.map(|secret| secret.value),
+                None,
+            );
+            (credentials, device_token)
+        }
+    };
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
@@ -98,8 +139,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
             offers_browser: browser.is_some(),
+            only_commands: profile.commands,
         },
         endpoint,
+        reach,
+        alternatives,
         identity,
         credentials,
         device_token,
@@ -147,25 +191,13 @@ fn as_flag(text: &str) -> Option<bool> {
     }
 }
 
-/// The endpoint as the state database keeps it.
-pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
-    let endpoint = endpoint.to_saved();
-    state::SavedEndpoint {
-        host: endpoint.host,
-        port: endpoint.port,
-        tls: endpoint.tls,
-        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
-        context_path: endpoint.context_path,
-    }
-}
-
 /// Saves what this run uses, so that the next one needs no flags; every run does, before it
 /// connects (CLI §1.1).
 fn save_profile(
     database: &mut Database,
     arguments: &Arguments,
     previous: Option<&NodeProfile>,
-    endpoint: &PlannedEndpoint,
+    endpoint: Option<state::SavedEndpoint>,
 ) -> Result<NodeProfile, Failure> {
     let saved_id = previous.map(|profile| profile.node_id.as_str());
     let (node_id, tokens) = match plan_node_id(arguments.node_id.as_deref(), saved_id) {
@@ -182,11 +214,25 @@ fn save_profile(
     let profile = NodeProfile {
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
-        endpoint: Some(endpoint_to_save(endpoint)),
-        commands: previous.and_then(|profile| profile.commands.clone()),
+        endpoint,
+        commands: arguments
+            .commands
+            .over(previous.and_then(|profile| profile.commands.clone())),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)
+}
+
+fn has_device_token(database: &Database, endpoint: &PlannedEndpoint) -> Result<bool, Failure> {
+    let Some(stored) = database.identity()? else {
+        return Ok(false);
+    };
+    let token = database.device_token(DeviceTokenKey {
+        device_id: stored.identity.device_id().as_str(),
+        role: ROLE,
+        gateway_scope: endpoint.scope().as_str(),
+    })?;
+    Ok(token.is_some())
 }
 
 fn device_identity(database: &mut Database) -> Result<DeviceIdentity, Failure> {

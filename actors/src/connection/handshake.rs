@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use node_config::PlannedEndpoint;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::{Challenge, ConnectParams, HELLO_DEADLINE};
 use protocol::failure::ConnectFailure;
@@ -48,6 +49,7 @@ impl Connection {
             clock::unix_ms(),
         );
         self.phase = Phase::Presenting;
+        self.presented = true;
         self.request(Method::Connect, &params, Pending::Connect, ctx);
         ctx.run_later(HELLO_DEADLINE, |actor, ctx| {
             if matches!(actor.phase, Phase::Presenting) {
@@ -95,10 +97,11 @@ impl Connection {
         token: Option<SecretString>,
     ) -> impl Future<Output = Result<(), String>> + use<> {
         let pairing = self.options.pairing.clone();
+        let endpoint = PlannedEndpoint::clone(&self.options.endpoint);
         async move {
             let Some(token) = token else { return Ok(()) };
             pairing
-                .send(KeepToken { token })
+                .send(KeepToken { token, endpoint })
                 .timeout(KEEP_TOKEN_DEADLINE)
                 .await
                 .map_err(|error| error.to_string())?

@@ -26,8 +26,9 @@ impl Connection {
         let id = request.id.clone();
         self.invokes.insert(request.id.clone(), request.node_id);
         let command = match request.command {
-            Ok(command) => command,
-            Err(name) => {
+            Ok(command) if self.options.node.permits(command) => command,
+            rejected => {
+                let name = rejected.map_or_else(|name| name, |command| command.name().into());
                 debug!(invoke = %id, command = name, "command not supported");
                 return self.refuse_invoke(
                     id,

@@ -32,7 +32,8 @@ pub(super) async fn open(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStre
         request.push_str(&format!("Proxy-Authorization: Basic {credentials}\r\n"));
     }
     request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    let sent = stream.write_all(request.as_bytes()).await;
+    sent.map_err(|error| failed(format!("the proxy takes nothing: {error}")))?;
     let status = status(&mut stream).await?;
     if (200..300).contains(&status) {
         return Ok(stream);

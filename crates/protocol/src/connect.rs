@@ -1,5 +1,6 @@
 //! The challenge, and the one `connect` request that answers it (§4, §5).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -111,6 +112,21 @@ pub struct NodeDescription {
     pub path_env: String,
     /// Whether it offers its browser.
     pub offers_browser: bool,
+    /// The only commands that it offers, by name, of those that there are; `None` offers all.
+    pub only_commands: Option<BTreeSet<String>>,
+}
+
+impl NodeDescription {
+    /// Whether its owner lets it answer a command at all.
+    #[must_use]
+    pub fn permits(&self, command: Command) -> bool {
+        let is_chosen = |only: &BTreeSet<String>| only.contains(command.name());
+        self.only_commands.as_ref().is_none_or(is_chosen)
+    }
+
+    fn declared(&self) -> impl Iterator<Item = Command> {
+        Command::declared(self.offers_browser).filter(|command| self.permits(*command))
+    }
 }
 
 /// Protocol numbers that a connect request may offer.
@@ -225,14 +241,15 @@ impl<'a> ConnectParams<'a> {
                 mode: ROLE,
                 instance_id: node.instance_id.trim(),
             },
-            caps: if node.offers_browser {
+            caps: if node
+                .declared()
+                .any(|command| matches!(command, Command::Browser(_)))
+            {
                 CAPABILITIES_WITH_BROWSER
             } else {
                 CAPABILITIES
             },
-            commands: Command::declared(node.offers_browser)
-                .map(Command::name)
-                .collect(),
+            commands: node.declared().map(Command::name).collect(),
             path_env: &node.path_env,
             auth,
             role: ROLE,
@@ -267,6 +284,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             path_env: "/usr/bin:/bin".to_owned(),
             offers_browser: false,
+            only_commands: None,
         }
     }
 
@@ -378,6 +396,21 @@ mod tests {
         };
         assert_eq!(declared(true), [true; 3]);
         assert_eq!(declared(false), [false; 3]);
+    }
+
+    #[test]
+    fn only_the_chosen_commands_are_declared() {
+        let offered = |names: &[&str]| {
+            let node = NodeDescription {
+                offers_browser: true,
+                only_commands: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+                ..node()
+            };
+            node.declared().map(Command::name).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(&["system.which", "of.another.node"]), ["system.which"]);
+        assert_eq!(offered(&["browser.proxy"]), ["browser.proxy"]);
+        assert_eq!(offered(&[]), [""; 0]);
     }
 
     #[test]

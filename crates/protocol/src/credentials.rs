@@ -46,6 +46,11 @@ impl Credentials {
         self.device_token = trimmed(token);
     }
 
+    /// Drops the token of a setup code.
+    pub fn forget_bootstrap_token(&mut self) {
+        self.bootstrap_token = None;
+    }
+
     /// Whether a device token is there.
     #[must_use]
     pub fn has_device_token(&self) -> bool {
