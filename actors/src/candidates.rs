@@ -69,8 +69,7 @@ mod tests {
     #[test]
     fn each_is_tried_once_between_two_waits_until_one_is_the_gateway() {
         let (first, reach) = destination("ws://a");
-        let mut candidates =
-            Candidates::new(vec![destination("ws://b"), destination("ws://c")]);
+        let mut candidates = Candidates::new(vec![destination("ws://b"), destination("ws://c")]);
         let mut current = (Rc::new(first), Rc::new(reach));
         let mut seen = Vec::new();
         for _ in 0..6 {
@@ -79,8 +78,14 @@ mod tests {
             current = next.destination;
         }
         let round = |at: usize| (seen[at].0.as_str(), seen[at].1);
-        assert_eq!([round(0), round(1), round(2)], [("b", true), ("c", true), ("a", false)]);
-        assert_eq!([round(3), round(4), round(5)], [("b", true), ("c", true), ("a", false)]);
+        assert_eq!(
+            [round(0), round(1), round(2)],
+            [("b", true), ("c", true), ("a", false)]
+        );
+        assert_eq!(
+            [round(3), round(4), round(5)],
+            [("b", true), ("c", true), ("a", false)]
+        );
         candidates.settle();
         assert!(candidates.after(current).is_none());
     }

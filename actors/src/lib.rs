@@ -13,8 +13,8 @@
 
 mod announce;
 mod approval;
-mod candidates;
 mod browser;
+mod candidates;
 mod clock;
 mod connection;
 mod exec;

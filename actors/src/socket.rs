@@ -170,9 +170,7 @@ async fn upgrade(
 }
 
 /// The headers for an edge before the gateway; there are none unless the connection has TLS.
-pub(crate) fn edge_headers(
-    reach: &Reach,
-) -> impl Iterator<Item = (&'static str, &SecretString)> {
+pub(crate) fn edge_headers(reach: &Reach) -> impl Iterator<Item = (&'static str, &SecretString)> {
     reach.edge_access.iter().flat_map(|access| {
         [
             ("CF-Access-Client-Id", &access.client_id),

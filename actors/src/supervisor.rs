@@ -26,8 +26,8 @@ use tracing::{debug, error, info};
 
 use crate::announce::{self, Announcer};
 use crate::approval::{Approval, Shutdown};
-use crate::candidates::Candidates;
 use crate::browser::{Browser, StopBrowsers};
+use crate::candidates::Candidates;
 use crate::connection::{Connection, ConnectionOptions, Disconnect};
 use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
@@ -655,7 +655,9 @@ impl Handler<TokenKept> for Supervisor {
 
     fn handle(&mut self, kept: TokenKept, _: &mut Context<Self>) {
         // A setup code lets a device in once, and is worth nothing from here on (§7.7).
-        self.credentials.forget_bootstrap_token();
+        if self.credentials.forget_bootstrap_token() {
+            self.presented.clear();
+        }
         self.credentials.set_device_token(Some(kept.token));
     }
 }

@@ -48,7 +48,9 @@ pub(crate) enum TlsError {
     )]
     NoRoots(String),
     /// The file that the settings name holds no roots.
-    #[error("no root certificate can be read from {path} (tls.caFile of openclaw-node.json5){reason}")]
+    #[error(
+        "no root certificate can be read from {path} (tls.caFile of openclaw-node.json5){reason}"
+    )]
     CaFile {
         /// The file.
         path: String,
@@ -376,8 +378,7 @@ fn untrusted(
     name: &ServerName<'_>,
     end_entity: &CertificateDer<'_>,
 ) -> Distrust {
-    const ADD_ISSUER: &str =
-        ", or add its issuer to this machine's roots (or to SSL_CERT_FILE, or name it in tls.caFile)";
+    const ADD_ISSUER: &str = ", or add its issuer to this machine's roots (or to SSL_CERT_FILE, or name it in tls.caFile)";
     const CHECK_CLOCKS: &str = ", or renew it; are the clocks of both machines right?";
     const CHECK_HOST: &str = ", or connect to a name that it is for with --host";
     let (reason, elsewise) = match cause {

@@ -28,7 +28,9 @@ pub enum EdgeAccessError {
     )]
     Plain,
     /// A value cannot stand in a header.
-    #[error("CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET may contain only visible ASCII characters")]
+    #[error(
+        "CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET may contain only visible ASCII characters"
+    )]
     Unprintable,
 }
 
@@ -77,8 +79,16 @@ mod tests {
             (&[], true, Ok(false)),
             (&[(ID_VARIABLE, "i")], true, Err(Half)),
             (&[(SECRET_VARIABLE, "s")], true, Err(Half)),
-            (&[(ID_VARIABLE, "i"), (SECRET_VARIABLE, "s")], true, Ok(true)),
-            (&[(ID_VARIABLE, "i"), (SECRET_VARIABLE, "s")], false, Err(Plain)),
+            (
+                &[(ID_VARIABLE, "i"), (SECRET_VARIABLE, "s")],
+                true,
+                Ok(true),
+            ),
+            (
+                &[(ID_VARIABLE, "i"), (SECRET_VARIABLE, "s")],
+                false,
+                Err(Plain),
+            ),
             (
                 &[(ID_VARIABLE, "i\nx"), (SECRET_VARIABLE, "s")],
                 true,
@@ -93,7 +103,11 @@ mod tests {
             let endpoint = PlannedEndpoint::plan(&flags, None).unwrap();
             let environment = variables.iter().copied().collect();
             let access = EdgeAccess::for_endpoint(&endpoint, &environment);
-            assert_eq!(access.map(|access| access.is_some()), expected, "{variables:?}");
+            assert_eq!(
+                access.map(|access| access.is_some()),
+                expected,
+                "{variables:?}"
+            );
         }
     }
 }

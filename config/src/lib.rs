@@ -15,8 +15,8 @@
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
 pub mod browser;
-pub mod control_socket;
 mod candidates;
+pub mod control_socket;
 pub mod credentials;
 mod edge_access;
 pub mod endpoint;
@@ -34,8 +34,8 @@ mod setting;
 pub mod settings;
 
 pub use browser::{BrowserProfileSettings, BrowserSettings};
-pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use candidates::candidates;
+pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{CredentialSource, Credentials, GivenSecret};
 pub use edge_access::{EdgeAccess, EdgeAccessError};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
@@ -48,5 +48,6 @@ pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintex
 pub use profile::{NodeIdPlan, display_name, plan_node_id};
 pub use proxy::{InvalidProxy, Proxy};
 pub use reach::{Reach, ReachError};
-pub use settings::{ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError,
-    TlsSettings};
+pub use settings::{
+    ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError, TlsSettings,
+};

@@ -196,7 +196,10 @@ mod tests {
         ];
         for (text, expected) in cases {
             let proxy = proxy_to("gateway.example", true, &[("HTTPS_PROXY", text)]).unwrap();
-            let credentials = proxy.credentials.as_ref().map(|secret| secret.expose_secret());
+            let credentials = proxy
+                .credentials
+                .as_ref()
+                .map(|secret| secret.expose_secret());
             assert_eq!((proxy.host.as_str(), proxy.port, credentials), expected);
         }
         for text in [

@@ -18,7 +18,9 @@ pub struct Reach {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReachError {
     /// A pin of the settings file would not be looked at.
-    #[error("gateway tls fingerprint requires wss:// gateway url; use --tls, or remove tls.pins from openclaw-node.json5")]
+    #[error(
+        "gateway tls fingerprint requires wss:// gateway url; use --tls, or remove tls.pins from openclaw-node.json5"
+    )]
     PinWithoutTls,
     /// The proxy cannot be used.
     #[error(transparent)]

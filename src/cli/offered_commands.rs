@@ -77,7 +77,12 @@ mod tests {
         assert!(given(&["a,b", "c"], false).check().is_ok());
         assert!(given(&[], true).check().is_ok());
         for lists in [&[""][..], &["a,"], &["a", ",b"], &[" "]] {
-            assert!(given(lists, false).check().unwrap_err().contains("non-empty"));
+            assert!(
+                given(lists, false)
+                    .check()
+                    .unwrap_err()
+                    .contains("non-empty")
+            );
         }
         assert!(given(&["a"], true).check().unwrap_err().contains("cannot"));
     }

@@ -15,8 +15,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let endpoint = endpoint(&arguments.address)
-        .ok_or_else(|| Failure::usage("Invalid HOST:PORT, for example gateway.example:18789 or [::1]:18789.", environment))?;
+    let endpoint = endpoint(&arguments.address).ok_or_else(|| {
+        Failure::usage(
+            "Invalid HOST:PORT, for example gateway.example:18789 or [::1]:18789.",
+            environment,
+        )
+    })?;
     let mut reach =
         Reach::to(&endpoint, TlsSettings::default(), environment).map_err(Failure::new)?;
     reach.edge_access = None;
@@ -53,7 +57,15 @@ mod tests {
         let url = |text| endpoint(text).map(|endpoint| endpoint.url());
         assert_eq!(url("gateway:443").as_deref(), Some("wss://gateway:443"));
         assert_eq!(url("[::1]:18789").as_deref(), Some("wss://[::1]:18789"));
-        for text in ["", "gateway", "gateway:", ":443", "::1", "https://gateway:443", "g:0"] {
+        for text in [
+            "",
+            "gateway",
+            "gateway:",
+            ":443",
+            "::1",
+            "https://gateway:443",
+            "g:0",
+        ] {
             assert_eq!(url(text), None, "{text}");
         }
     }

@@ -75,7 +75,9 @@ impl Route {
             return Err(refused.unwrap_or_else(|| Failure::new("the setup code names no gateway")));
         };
         for (url, refused) in refusals {
-            output::complain(format_args!("{url} of the setup code is left out: {refused}"));
+            output::complain(format_args!(
+                "{url} of the setup code is left out: {refused}"
+            ));
         }
         Ok(Self {
             endpoint,

@@ -99,7 +99,9 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     }
     // The gateway of a setup code is the one that answers first.
     let endpoint_to_save = match &way_in {
-        Some(_) => profile.as_ref().and_then(|profile| profile.endpoint.clone()),
+        Some(_) => profile
+            .as_ref()
+            .and_then(|profile| profile.endpoint.clone()),
         None => Some(actors::endpoint_to_save(&endpoint)),
     };
     let profile = save_profile(&mut database, arguments, profile.as_ref(), endpoint_to_save)?;

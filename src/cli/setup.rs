@@ -101,7 +101,11 @@ fn join_endpoint(tls: bool, rest: &str) -> Result<PlannedEndpoint, String> {
 impl Setup {
     /// Whether this node can connect without it: it has a device token for `endpoint`, which is
     /// where it would go, and the code leads there too as far as can be told without redeeming it.
-    pub(super) fn is_unnecessary(&self, endpoint: &PlannedEndpoint, has_device_token: bool) -> bool {
+    pub(super) fn is_unnecessary(
+        &self,
+        endpoint: &PlannedEndpoint,
+        has_device_token: bool,
+    ) -> bool {
         let leads_there = match &self.target {
             Target::Join(_) => true,
             Target::Code { endpoints, .. } => endpoints
@@ -129,11 +133,12 @@ impl Setup {
                 (code, endpoints)
             }
         };
-        code.check_expiry(now_ms).map_err(|expired: SetupCodeError| {
-            Failure::new(format_args!(
-                "{expired} Make a fresh one on the gateway: openclaw devices join-code"
-            ))
-        })?;
+        code.check_expiry(now_ms)
+            .map_err(|expired: SetupCodeError| {
+                Failure::new(format_args!(
+                    "{expired} Make a fresh one on the gateway: openclaw devices join-code"
+                ))
+            })?;
         Ok(WayIn {
             endpoints,
             bootstrap_token: code.bootstrap_token,
@@ -167,7 +172,10 @@ mod tests {
         const CODE: &str = "0123456789_-ABCDEFabcd";
         for (url, redeemed) in [
             ("https://gateway.example/j/", "wss://gateway.example:443/j/"),
-            ("https://gateway.example:8443/claw/j/", "wss://gateway.example:8443/claw/j/"),
+            (
+                "https://gateway.example:8443/claw/j/",
+                "wss://gateway.example:8443/claw/j/",
+            ),
             ("HTTPS://gateway.example/j/", "wss://gateway.example:443/j/"),
             ("http://127.0.0.1:18789/j/", "ws://127.0.0.1:18789/j/"),
             ("http://[::1]:18789/j/", "ws://[::1]:18789/j/"),
@@ -184,8 +192,14 @@ mod tests {
             (format!("https://me@gateway.example/j/{CODE}"), "exact /j/"),
             (format!("https://gateway.example/{CODE}"), "exact /j/"),
             ("https://gateway.example/j/".to_owned(), "exact /j/"),
-            (format!("http://gateway.example/j/{CODE}"), "only for loopback"),
-            (format!("ftp://gateway.example/j/{CODE}"), "setup code or URL"),
+            (
+                format!("http://gateway.example/j/{CODE}"),
+                "only for loopback",
+            ),
+            (
+                format!("ftp://gateway.example/j/{CODE}"),
+                "setup code or URL",
+            ),
             ("anything".to_owned(), "payload"),
         ] {
             let refused = Target::read(&url).unwrap_err();

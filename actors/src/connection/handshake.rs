@@ -7,6 +7,7 @@ use actix::prelude::*;
 use node_config::PlannedEndpoint;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::{Challenge, ConnectParams, HELLO_DEADLINE};
+use protocol::credentials::Auth;
 use protocol::failure::ConnectFailure;
 use protocol::frame::{GatewayError, Method};
 use protocol::hello::{GatewayRelease, Hello};
@@ -76,6 +77,9 @@ impl Connection {
                 return self.give_up("malformed hello-ok", ctx);
             }
         };
+        if matches!(self.options.auth, Auth::Bootstrap(_)) {
+            self.options.auth = Auth::None;
+        }
         self.silence_limit = hello.tick_interval * 2;
         self.watch(ctx);
         let token = hello.device_token.clone();

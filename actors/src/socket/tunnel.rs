@@ -60,9 +60,14 @@ async fn status(stream: &mut TcpStream) -> Result<u16, ConnectError> {
     }
     let text = String::from_utf8_lossy(&head);
     let mut words = text.split_ascii_whitespace();
-    match (words.next(), words.next().and_then(|code| code.parse().ok())) {
+    match (
+        words.next(),
+        words.next().and_then(|code| code.parse().ok()),
+    ) {
         (Some(version), Some(status)) if version.starts_with("HTTP/1.") => Ok(status),
-        _ => Err(failed("the proxy does not answer in HTTP; check HTTPS_PROXY")),
+        _ => Err(failed(
+            "the proxy does not answer in HTTP; check HTTPS_PROXY",
+        )),
     }
 }
 

@@ -408,7 +408,10 @@ mod tests {
             };
             node.declared().map(Command::name).collect::<Vec<_>>()
         };
-        assert_eq!(offered(&["system.which", "of.another.node"]), ["system.which"]);
+        assert_eq!(
+            offered(&["system.which", "of.another.node"]),
+            ["system.which"]
+        );
         assert_eq!(offered(&["browser.proxy"]), ["browser.proxy"]);
         assert_eq!(offered(&[]), [""; 0]);
     }

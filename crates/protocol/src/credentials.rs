@@ -46,9 +46,9 @@ impl Credentials {
         self.device_token = trimmed(token);
     }
 
-    /// Drops the token of a setup code.
-    pub fn forget_bootstrap_token(&mut self) {
-        self.bootstrap_token = None;
+    /// Drops the token of a setup code. Says whether there was one.
+    pub fn forget_bootstrap_token(&mut self) -> bool {
+        self.bootstrap_token.take().is_some()
     }
 
     /// Whether a device token is there.

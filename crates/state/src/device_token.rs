@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::database::{Database, Durability, to_millis};
 use crate::node_profile::write_endpoint;
 use crate::{SavedEndpoint, StateError};
-use crate::database::{Database, Durability, to_millis};
 
 /// Who may use a token, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
