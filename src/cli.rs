@@ -1,12 +1,14 @@
 //! The command line: which command was meant, and how a wrong one is answered.
 
 mod approvals;
+mod auth;
 mod demo;
 mod dev_gateway;
 mod endpoint_arguments;
 mod identity;
 mod import;
 mod install;
+mod life;
 mod offered_commands;
 mod output;
 mod pin;
@@ -29,6 +31,7 @@ use node_config::Environment;
 
 pub(crate) use self::output::complain;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogOptions;
 
 /// The OpenClaw node host as a native, supervised service
 #[derive(Debug, Parser)]
@@ -61,6 +64,8 @@ enum Command {
     Uninstall(uninstall::Arguments),
     /// Print this node's device id and public key; never creates one
     Identity(identity::Arguments),
+    /// Explain which credentials this node presents to its gateway
+    Auth(auth::Arguments),
     /// Take over upstream's node host of this machine: identity, device token, gateway, approvals
     ///
     /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
@@ -89,7 +94,11 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Ok(cli) => cli,
         Err(error) => return refuse(&error, environment).into(),
     };
-    crate::logging::start(environment);
+    let log_options = match &cli.command {
+        Command::Run(arguments) => arguments.log_options(),
+        _ => LogOptions::default(),
+    };
+    crate::logging::start(environment, &log_options);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Install(arguments) => install::run(&arguments, environment),
@@ -99,6 +108,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Restart(arguments) => restart::run(&arguments, environment),
         Command::Uninstall(arguments) => uninstall::run(&arguments, environment),
         Command::Identity(arguments) => identity::run(&arguments, environment),
+        Command::Auth(arguments) => auth::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Pin(arguments) => pin::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),

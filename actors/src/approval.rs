@@ -32,6 +32,7 @@ use crate::clock;
 use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{CancelGeneration, CancelRun, Exec, RepeatKey, RunAsker, StopAll, Which, answer};
 use crate::store::Store;
+use crate::watchdog::{Health, Probe};
 
 /// Invokes that may wait for this actor; beyond it the gateway is told that the node is busy.
 const MAILBOX: usize = 4096;
@@ -290,5 +291,13 @@ impl Handler<Shutdown> for Approval {
             // Dropped unused only if this actor dies; then nothing is left to wait for.
             usage_written.await.ok();
         })
+    }
+}
+
+impl Handler<Probe> for Approval {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> Health {
+        Health::Well
     }
 }

@@ -32,6 +32,9 @@ pub struct EndpointFlags {
     pub tls_fingerprint: Option<String>,
     /// `--context-path`.
     pub context_path: Option<String>,
+    /// `gateway.tls.enabled` of openclaw.json: what holds where neither the flags nor a saved
+    /// endpoint say anything about TLS.
+    pub tls_by_default: bool,
 }
 
 /// The endpoint that an earlier run saved.
@@ -108,11 +111,21 @@ impl fmt::Display for GatewayScope {
     }
 }
 
+impl SavedEndpoint {
+    /// The endpoint as device tokens know it; `None` when what was saved makes no endpoint.
+    #[must_use]
+    pub fn scope(&self) -> Option<GatewayScope> {
+        let planned = PlannedEndpoint::plan(&EndpointFlags::default(), Some(self));
+        planned.ok().map(|planned| planned.scope())
+    }
+}
+
 impl PlannedEndpoint {
     /// Combines the flags with what an earlier run saved.
     ///
     /// Host and port: flag, saved, default. TLS, pin and path that were saved hold only for the
-    /// host and port that they were saved with: another endpoint starts plain and without them.
+    /// host and port that they were saved with: another endpoint starts without them, and with TLS
+    /// only where openclaw.json says so.
     ///
     /// # Errors
     /// [`EndpointError`], whose text is ready for the operator.
@@ -138,7 +151,9 @@ impl PlannedEndpoint {
             (Some(false), None) => Security::Plain,
             (_, Some(pin)) => Security::Tls { pin: Some(pin) },
             (Some(true), None) => Security::Tls { pin: kept_pin },
-            (None, None) if kept_pin.is_some() || saved.is_some_and(|saved| saved.tls) => {
+            (None, None)
+                if kept_pin.is_some() || saved.map_or(flags.tls_by_default, |saved| saved.tls) =>
+            {
                 Security::Tls { pin: kept_pin }
             }
             (None, None) => Security::Plain,

@@ -3,18 +3,76 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::PathBuf;
+
+/// Where a variable comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableOrigin {
+    /// The process was started with it.
+    Process,
+    /// The file of `--env-file`, which stands for the process environment where a service manager
+    /// has no such files of its own.
+    EnvFile(PathBuf),
+    /// A file that systemd provides as a credential (D20).
+    CredentialFile(PathBuf),
+    /// `<stateDir>/.env`.
+    DotEnv(PathBuf),
+    /// `env` of openclaw.json.
+    ConfigVars,
+}
+
+impl VariableOrigin {
+    /// The place of a variable of this origin, for an operator who looks for it.
+    #[must_use]
+    pub fn place(&self, name: &str) -> String {
+        match self {
+            Self::Process => name.to_owned(),
+            Self::EnvFile(file) | Self::DotEnv(file) => format!("{}#{name}", file.display()),
+            Self::CredentialFile(file) => file.display().to_string(),
+            Self::ConfigVars => format!("env.vars.{name}"),
+        }
+    }
+
+    /// Whether only whoever starts the process can set it.
+    const fn is_process(&self) -> bool {
+        match self {
+            Self::Process | Self::EnvFile(_) => true,
+            Self::CredentialFile(_) | Self::DotEnv(_) | Self::ConfigVars => false,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Variable {
+    value: OsString,
+    origin: VariableOrigin,
+    /// Where else it stands, and whether with another value.
+    hidden: Vec<(VariableOrigin, bool)>,
+}
 
 /// Environment variables, taken once at start and passed on.
 ///
 /// Printing it shows names only: values may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(BTreeMap<OsString, OsString>);
+pub struct Environment(BTreeMap<OsString, Variable>);
 
 impl Environment {
     /// The bytes of a variable, if it is set at all.
     #[must_use]
     pub fn raw(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+        let variable = self.0.get(OsStr::new(name))?;
+        Some(variable.value.as_os_str())
+    }
+
+    /// The bytes of a variable that the process was started with; no file in the state folder can
+    /// set it.
+    #[must_use]
+    pub fn process(&self, name: &str) -> Option<&OsStr> {
+        let variable = self.0.get(OsStr::new(name))?;
+        variable
+            .origin
+            .is_process()
+            .then_some(variable.value.as_os_str())
     }
 
     /// The value of a variable without surrounding white space; `None` when it is unset, blank or
@@ -26,17 +84,70 @@ impl Environment {
             .map(str::trim)
             .filter(|text| !text.is_empty())
     }
+
+    /// Where a variable comes from.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<&VariableOrigin> {
+        self.0
+            .get(OsStr::new(name))
+            .map(|variable| &variable.origin)
+    }
+
+    /// Where else a variable stands without effect, and whether with another value.
+    pub(crate) fn hidden(&self, name: &str) -> &[(VariableOrigin, bool)] {
+        self.0
+            .get(OsStr::new(name))
+            .map_or(&[], |variable| &variable.hidden)
+    }
+
+    /// Sets a variable, whatever it was.
+    pub(crate) fn put(&mut self, name: &str, value: impl Into<OsString>, origin: VariableOrigin) {
+        let variable = Variable {
+            value: value.into(),
+            origin,
+            hidden: Vec::new(),
+        };
+        self.0.insert(name.into(), variable);
+    }
+
+    /// Sets a variable unless it is set already, be it to nothing.
+    pub(crate) fn put_beneath(
+        &mut self,
+        name: &str,
+        value: impl Into<OsString>,
+        origin: VariableOrigin,
+    ) {
+        let value = value.into();
+        match self.0.get_mut(OsStr::new(name)) {
+            None => self.put(name, value, origin),
+            Some(variable) => {
+                let differs = variable.value != value;
+                variable.hidden.push((origin, differs));
+            }
+        }
+    }
+
+    /// What commands may inherit: everything but what systemd provides as a credential.
+    pub fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0
+            .iter()
+            .filter(|(_, variable)| !matches!(variable.origin, VariableOrigin::CredentialFile(_)))
+            .map(|(name, variable)| (name.as_os_str(), variable.value.as_os_str()))
+    }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     /// Collects variables, for example `std::env::vars_os()`; of equal names the last one counts.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        let process = |(name, value): (K, V)| {
+            let variable = Variable {
+                value: value.into(),
+                origin: VariableOrigin::Process,
+                hidden: Vec::new(),
+            };
+            (name.into(), variable)
+        };
+        Self(variables.into_iter().map(process).collect())
     }
 }
 
@@ -66,6 +177,28 @@ mod tests {
         assert_eq!(environment.text("BYTES"), None);
         assert_eq!(environment.text("UNSET"), None);
         assert_eq!(environment.raw("SET"), Some(OsStr::new("  value\n")));
+    }
+
+    #[test]
+    fn what_is_set_is_never_overridden_from_beneath() {
+        let mut environment: Environment =
+            [("SET", "process"), ("EMPTY", "")].into_iter().collect();
+        let dot_env = VariableOrigin::DotEnv("/s/.env".into());
+        for name in ["SET", "EMPTY", "NEW"] {
+            environment.put_beneath(name, "file", dot_env.clone());
+            environment.put_beneath(name, "config", VariableOrigin::ConfigVars);
+        }
+        assert_eq!(environment.text("SET"), Some("process"));
+        assert_eq!(environment.raw("EMPTY"), Some(OsStr::new("")));
+        assert_eq!(environment.text("NEW"), Some("file"));
+        assert_eq!(environment.process("NEW"), None);
+        assert_eq!(environment.process("SET"), Some(OsStr::new("process")));
+        assert_eq!(
+            environment.hidden("NEW"),
+            [(VariableOrigin::ConfigVars, true)]
+        );
+        let place = environment.origin("NEW").map(|origin| origin.place("NEW"));
+        assert_eq!(place.as_deref(), Some("/s/.env#NEW"));
     }
 
     #[test]

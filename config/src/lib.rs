@@ -1,11 +1,13 @@
 //! Typed settings from openclaw.json, the environment and the command line.
 //!
-//! - [`Environment`]: the variables, as a value that is passed in.
+//! - [`Configuration`]: all of it, read in the right order.
+//! - [`Environment`]: the variables, as a value that is passed in, with what lies beneath them.
 //! - [`paths`]: where the state and the configuration are.
 //! - [`browser`]: what it says about the browser proxy.
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
+//! - [`credentials`]: which place supplies what a gateway wants to see, and [`secret_provider`]
+//!   for what stands there as a reference.
 //! - [`control_socket`]: where a running node answers questions about itself.
-//! - [`credentials`]: what the operator gave to authenticate with.
 //! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
@@ -16,13 +18,18 @@
 
 pub mod browser;
 mod candidates;
+mod configuration;
 pub mod control_socket;
 pub mod credentials;
+mod document;
 mod edge_access;
 pub mod endpoint;
+mod env_file;
 mod environment;
 pub mod fingerprint;
+mod include;
 pub mod json5_text;
+mod lines;
 mod nesting;
 pub mod openclaw_json;
 pub mod paths;
@@ -30,16 +37,23 @@ pub mod plaintext;
 pub mod profile;
 mod proxy;
 mod reach;
+pub mod secret_provider;
 mod setting;
 pub mod settings;
+mod substitution;
 
 pub use browser::{BrowserProfileSettings, BrowserSettings};
 pub use candidates::candidates;
+pub use configuration::{Configuration, ConfigurationError};
 pub use control_socket::{NoPlaceForSocket, control_socket};
-pub use credentials::{CredentialSource, Credentials, GivenSecret};
+pub use credentials::{
+    CredentialError, CredentialKind, CredentialQuery, CredentialSource, Credentials, GivenSecret,
+    PassedOver,
+};
 pub use edge_access::{EdgeAccess, EdgeAccessError};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
-pub use environment::Environment;
+pub use env_file::EnvFileError;
+pub use environment::{Environment, VariableOrigin};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use json5_text::{Json5Error, parse_json5};
 pub use openclaw_json::{OpenclawJson, OpenclawJsonError};

@@ -58,6 +58,20 @@ impl Paths {
             config_file,
         })
     }
+
+    /// Further folders that `$include` may reach: `OPENCLAW_INCLUDE_ROOTS`, separated by colons.
+    pub(crate) fn include_roots(&self, environment: &Environment) -> Vec<PathBuf> {
+        let listed = environment
+            .raw("OPENCLAW_INCLUDE_ROOTS")
+            .unwrap_or_default();
+        listed
+            .as_bytes()
+            .split(|byte| *byte == b':')
+            .map(<[u8]>::trim_ascii)
+            .filter(|root| !root.is_empty())
+            .filter_map(|root| absolute(&expand_tilde(OsStr::from_bytes(root), &self.home)).ok())
+            .collect()
+    }
 }
 
 fn home(environment: &Environment) -> Result<PathBuf, PathsError> {
@@ -94,7 +108,7 @@ fn tail_after_tilde(path: &OsStr) -> Option<&OsStr> {
     (tail.is_empty() || tail.starts_with(b"/")).then(|| OsStr::from_bytes(tail))
 }
 
-fn expand_tilde(path: &OsStr, home: &Path) -> PathBuf {
+pub(crate) fn expand_tilde(path: &OsStr, home: &Path) -> PathBuf {
     match tail_after_tilde(path) {
         Some(tail) => {
             let mut expanded = home.as_os_str().to_owned();

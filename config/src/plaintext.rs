@@ -56,7 +56,9 @@ enum Reach {
 /// Whether the operator has opted in to plain connections in private networks.
 #[must_use]
 pub fn allows_insecure_private_ws(environment: &Environment) -> bool {
-    environment.raw(VARIABLE).is_some_and(|value| value == "1")
+    environment
+        .process(VARIABLE)
+        .is_some_and(|value| value == "1")
 }
 
 /// Lets TLS and loopback pass; private addresses and host names only with the opt-in; public

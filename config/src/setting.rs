@@ -1,6 +1,8 @@
 //! One value of openclaw.json, read without guessing.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use approvals::policy::UnknownValue;
@@ -8,10 +10,27 @@ use config::{Map, Value, ValueKind};
 
 use crate::OpenclawJsonError;
 
+/// Where values stand. Layering keeps that of every value but an object.
+pub(crate) struct Origins {
+    /// The file that is read.
+    file: PathBuf,
+    /// Where objects begin, by the key that leads to them.
+    pub(crate) objects: BTreeMap<String, String>,
+}
+
+impl Origins {
+    pub(crate) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            objects: BTreeMap::new(),
+        }
+    }
+}
+
 /// A value and the way to it.
 pub(crate) struct Setting<'a> {
-    /// The file that it stands in.
-    pub(crate) file: &'a Path,
+    /// Where it and its siblings stand.
+    pub(crate) origins: &'a Origins,
     /// The path of keys that leads to it; empty for the root.
     pub(crate) key: String,
     /// What stands there, in the type it was written in.
@@ -21,15 +40,24 @@ pub(crate) struct Setting<'a> {
 impl<'a> Setting<'a> {
     pub(crate) fn wrong(&self, expected: &'static str) -> OpenclawJsonError {
         OpenclawJsonError::Wrong {
-            file: self.file.to_owned(),
+            place: self.place(),
             key: self.key.clone(),
             expected,
         }
     }
 
+    /// Where it stands, as `file:line`.
+    pub(crate) fn place(&self) -> String {
+        let object = self.origins.objects.get(&self.key).map(String::as_str);
+        match self.value.origin().or(object) {
+            Some(place) => place.to_owned(),
+            None => self.origins.file.display().to_string(),
+        }
+    }
+
     fn below(&self, key: String, value: &'a Value) -> Self {
         Self {
-            file: self.file,
+            origins: self.origins,
             key,
             value,
         }
@@ -97,6 +125,21 @@ impl<'a> Setting<'a> {
         }
     }
 
+    /// A whole number within bounds.
+    pub(crate) fn between(
+        &self,
+        bounds: RangeInclusive<u64>,
+        expected: &'static str,
+    ) -> Result<u64, OpenclawJsonError> {
+        match self.value.kind {
+            ValueKind::I64(number) => u64::try_from(number).ok(),
+            ValueKind::U64(number) => Some(number),
+            _ => None,
+        }
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| self.wrong(expected))
+    }
+
     /// A number of things.
     pub(crate) fn count(&self) -> Result<usize, OpenclawJsonError> {
         match self.value.kind {
@@ -120,7 +163,7 @@ impl<'a> Setting<'a> {
             .parse()
             .map(Some)
             .map_err(|source| OpenclawJsonError::UnknownWord {
-                file: self.file.to_owned(),
+                place: member.place(),
                 key: member.key,
                 source,
             })

@@ -2,43 +2,9 @@
 
 #![no_main]
 
-use approvals::document::Document;
-use approvals::policy::{Approval, ExecConfig, resolve};
-use approvals::rules::Rules;
-use approvals::snapshot::Stored;
 use libfuzzer_sys::fuzz_target;
-use secrecy::ExposeSecret as _;
-use serde_json::Value;
 
-fuzz_target!(|text: &str| {
-    let config = ExecConfig::default();
-    let stored = Stored::read(Some(text));
-    let policy = resolve(&config, stored.document(), Some("main"), Approval::None);
-    let rules = Rules::of(stored.document(), Some("/home/op"));
-    let _ = rules.for_agent("main");
-    assert!(stored.error().is_none() || policy.security.value.as_str() == "deny");
-    if let Ok(document) = Document::parse(text) {
-        stays(&document);
-    }
+#[path = "../../crates/approvals/tests/corpus/document.rs"]
+mod document;
 
-    let Ok(Value::Object(file)) = serde_json::from_str(text) else {
-        return;
-    };
-    let mut count = 0;
-    let mut ids = || {
-        count += 1;
-        format!("id-{count}")
-    };
-    if let Ok(document) = Document::from_value(&file, &mut ids) {
-        stays(&document);
-    }
-});
-
-fn stays(document: &Document) {
-    let text = document.canonical_text();
-    let again = Document::parse(text.expose_secret()).expect("what was written can be read");
-    assert_eq!(again, *document);
-    assert_eq!(again.revision(), document.revision());
-    assert_eq!(again.canonical_text().expose_secret(), text.expose_secret());
-    assert!(document.redacted()["socket"].get("token").is_none());
-}
+fuzz_target!(|text: &str| document::check(text));

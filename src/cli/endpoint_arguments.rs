@@ -1,7 +1,7 @@
 //! The flags that say which gateway, for every command that needs to know.
 
 use clap::Args;
-use node_config::{EndpointFlags, SavedEndpoint};
+use node_config::{Configuration, EndpointFlags, SavedEndpoint};
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct EndpointArguments {
@@ -38,6 +38,15 @@ impl EndpointArguments {
             },
             tls_fingerprint: self.tls_fingerprint.clone(),
             context_path: self.context_path.clone(),
+            tls_by_default: false,
+        }
+    }
+
+    /// The flags above what openclaw.json says.
+    pub(super) fn flags_over(&self, configuration: &Configuration) -> EndpointFlags {
+        EndpointFlags {
+            tls_by_default: configuration.openclaw_json.gateway.tls_enabled,
+            ..self.flags()
         }
     }
 }

@@ -5,14 +5,15 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::NodeOptions;
+use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    BrowserSettings, Environment, OpenclawJson, Paths, PlannedEndpoint, Settings, settings,
+    Configuration, CredentialQuery, Environment, GivenSecret, Paths, PlannedEndpoint,
+    control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -20,14 +21,16 @@ use protocol::identity::DeviceIdentity;
 use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
+use tracing::warn;
 
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
 use super::offered_commands::OfferedCommands;
-use super::output;
 use super::route::{Route, planned};
-use super::setup::SetupArguments;
+use super::setup::{Setup, SetupArguments, WayIn};
+use super::{life, output};
 use crate::exit::{Exit, Failure};
+use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -43,12 +46,33 @@ pub(super) struct Arguments {
     setup: SetupArguments,
     #[command(flatten)]
     commands: OfferedCommands,
+    /// How to write logs [default: journald under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Write logs to this file instead of standard error, and rotate it by size
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Ignore the credentials of openclaw.json: only variables count
+    #[arg(long, hide = true)]
+    auth_from_env: bool,
+    /// Read variables from this file, which a service definition wrote
+    #[arg(long, value_name = "FILE", hide = true)]
+    env_file: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// How this run logs.
+    pub(super) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            format: self.log_format,
+            file: self.log_file.clone(),
+        }
+    }
 }
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let flags = arguments.endpoint.flags();
     // Wrong flags are refused before anything is touched on disk.
-    planned(&flags, None, environment)?;
+    planned(&arguments.endpoint.flags(), None, environment)?;
     let setup = arguments
         .setup
         .read()
@@ -57,16 +81,52 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .commands
         .check()
         .map_err(|error| Failure::usage(error, environment))?;
-    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
-    let own_file = paths.state_dir.join(settings::FILE_NAME);
-    let settings = Settings::load(&own_file).map_err(Failure::new)?;
+    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
+    let (state_dir, ended) = match configuration {
+        Ok(configuration) => (
+            Some(configuration.paths.state_dir.clone()),
+            start(arguments, setup, environment, configuration),
+        ),
+        Err(error) => (
+            Paths::from_environment(environment)
+                .ok()
+                .map(|paths| paths.state_dir),
+            Err(Failure::new(error)),
+        ),
+    };
+    if let Some(state_dir) = state_dir {
+        match &ended {
+            Ok(ending) => life::remember(&state_dir, Exit::Node(ending.exit), &ending.reason),
+            Err(failure) if failure.is_usage => {}
+            Err(failure) => life::remember(&state_dir, failure.exit, &failure.to_string()),
+        }
+    }
+    ended.map(|ending| Exit::Node(ending.exit))
+}
+
+/// Runs the node to its end. The state is locked until this returns.
+fn start(
+    arguments: &Arguments,
+    setup: Option<Setup>,
+    process_environment: &Environment,
+    configuration: Configuration,
+) -> Result<Ending, Failure> {
+    let Configuration {
+        paths,
+        environment,
+        openclaw_json,
+        settings,
+        ..
+    } = &configuration;
+    for warning in &openclaw_json.warnings {
+        warn!("{warning}");
+    }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
     let old_node_host = match database.identity()? {
         Some(_) => None,
-        None => OldNodeHost::at_first_start(&paths)?,
+        None => OldNodeHost::at_first_start(paths)?,
     };
     let profile = match &old_node_host {
         Some(old) => Some(old.profile().clone()),
@@ -76,7 +136,11 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = planned(&flags, saved.as_ref(), environment)?;
+    let endpoint = planned(
+        &arguments.endpoint.flags_over(&configuration),
+        saved.as_ref(),
+        process_environment,
+    )?;
     let way_in = match setup {
         Some(setup)
             if !setup.is_unnecessary(&endpoint, has_device_token(&database, &endpoint)?) =>
@@ -90,7 +154,10 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         reach,
         alternatives,
     } = match &way_in {
-        Some(way_in) => Route::by_setup_code(way_in, &flags, &settings.tls, environment)?,
+        Some(way_in) => {
+            let flags = arguments.endpoint.flags();
+            Route::by_setup_code(way_in, &flags, &settings.tls, environment)?
+        }
         None => Route::to(endpoint, &settings.tls, environment)?,
     };
 
@@ -111,30 +178,37 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let (credentials, device_token) = match way_in {
-        // Nothing else is shown to a gateway that a setup code names (wire protocol §7.7).
-        Some(way_in) => (
-            Credentials::new(None, None, Some(way_in.bootstrap_token)),
-            None,
-        ),
+    let Presented {
+        credentials,
+        sources: credential_sources,
+        device_token,
+    } = match way_in {
+        Some(way_in) => Presented::by_setup_code(way_in),
         None => {
-            let given = node_config::Credentials::from_environment(environment);
-            let credentials = Credentials::new(
-                given.token.map(|secret| secret.value),
-                given.password.map(|secret| secret.value),
-                None,
-            );
-            (credentials, device_token)
+            let saved_scope = saved.and_then(|saved| saved.scope());
+            let query = CredentialQuery {
+                environment,
+                openclaw_json,
+                home: &paths.home,
+                saved: saved_scope.as_ref(),
+                planned: &endpoint.scope(),
+                has_device_token: device_token.is_some(),
+                only_environment: arguments.auth_from_env,
+            };
+            Presented::choose(query, device_token)?
         }
     };
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
-
-    let browser = browser_options(openclaw_json.browser, &paths, environment);
-    let environment = BaseEnvironment::new(std::env::vars_os());
-    let exit = actors::run(NodeOptions {
-        state_dir: paths.state_dir,
+    let last_exit = database.begin_life(unix_ms())?;
+    let control_socket = control_socket(&paths.state_dir, process_environment)
+        .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
+        .ok();
+    let environment = BaseEnvironment::new(configuration.variables_for_commands());
+    let browser = browser_options(&configuration, &environment);
+    actors::run(NodeOptions {
+        state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
             instance_id: profile.node_id,
@@ -148,37 +222,86 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         alternatives,
         identity,
         credentials,
+        credential_sources,
         device_token,
         hold_back,
-        exec_config: openclaw_json.exec,
+        exec_config: configuration.openclaw_json.exec,
         database,
         environment,
         browser,
-        settings,
+        settings: configuration.settings,
         earlier,
         kept_results,
+        last_exit,
+        control_socket,
     })
-    .map_err(Failure::new)?;
-    Ok(Exit::Node(exit))
+    .map_err(Failure::new)
+}
+
+/// What a gateway is shown.
+struct Presented {
+    credentials: Credentials,
+    sources: CredentialSources,
+    device_token: Option<SecretString>,
+}
+
+impl Presented {
+    /// Nothing else is shown to a gateway that a setup code names (wire protocol §7.7).
+    fn by_setup_code(way_in: WayIn) -> Self {
+        Self {
+            credentials: Credentials::new(None, None, Some(way_in.bootstrap_token)),
+            sources: CredentialSources {
+                token: None,
+                password: None,
+            },
+            device_token: None,
+        }
+    }
+
+    fn choose(
+        query: CredentialQuery<'_>,
+        device_token: Option<SecretString>,
+    ) -> Result<Self, Failure> {
+        let given = node_config::Credentials::resolve(query).map_err(Failure::new)?;
+        for warning in &given.warnings {
+            warn!("{warning}");
+        }
+        let source = |secret: &Option<GivenSecret>| Some(secret.as_ref()?.source.as_str());
+        let sources = CredentialSources {
+            token: source(&given.token),
+            password: source(&given.password),
+        };
+        let credentials = Credentials::new(
+            given.token.map(|secret| secret.value),
+            given.password.map(|secret| secret.value),
+            None,
+        );
+        Ok(Self {
+            credentials,
+            sources,
+            device_token,
+        })
+    }
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
 fn browser_options(
-    settings: BrowserSettings,
-    paths: &Paths,
-    environment: &Environment,
+    configuration: &Configuration,
+    environment: &BaseEnvironment,
 ) -> Option<ControlOptions> {
+    let settings = &configuration.openclaw_json.browser;
     settings.is_offered().then(|| {
-        let inherited = BaseEnvironment::new(std::env::vars_os()).with(Overrides::default());
+        let inherited = environment.with(Overrides::default());
         let pair = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
         ControlOptions {
-            settings,
+            settings: settings.clone(),
             places: Places {
-                state_dir: paths.state_dir.clone(),
+                state_dir: configuration.paths.state_dir.clone(),
                 temporary: PathBuf::from("/tmp"),
             },
             environment: inherited.iter().map(pair).collect(),
-            headless_override: environment
+            headless_override: configuration
+                .environment
                 .text("OPENCLAW_BROWSER_HEADLESS")
                 .and_then(as_flag),
         }
@@ -263,7 +386,8 @@ fn hold_back(
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock in unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -96,13 +96,13 @@ pub(super) fn check_configuration(
     system: bool,
     environment: &Environment,
 ) -> Result<Option<Report>, Failure> {
-    let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    let file = if system {
-        state_dir(system, &paths).join("openclaw.json")
-    } else {
-        paths.config_file
-    };
-    Ok(OpenclawJson::load(&file).err().map(|error| {
+    let mut paths = Paths::from_environment(environment).map_err(Failure::new)?;
+    if system {
+        paths.state_dir = state_dir(system, &paths);
+        paths.config_file = paths.state_dir.join("openclaw.json");
+    }
+    let loaded = OpenclawJson::load(&paths, &mut environment.clone());
+    Ok(loaded.err().map(|error| {
         Report::failed(
             action,
             format!(

@@ -44,10 +44,11 @@ impl Office {
         set.await.unwrap();
     }
 
-    /// A command that no other test uses, and what it prints.
+    /// A command that no other test uses, and what it prints. For root every file is one that it
+    /// may change, and in a shell's command line such a file is bound by its name alone.
     fn command(&self) -> (String, String) {
         let word = unique("said");
-        (format!("/usr/bin/echo {word}"), word)
+        (format!("echo {word}"), word)
     }
 
     /// Lets the agent take a turn in which it calls its tool with this command.
@@ -129,11 +130,13 @@ async fn what_the_document_allows_runs_and_what_it_denies_does_not() {
     assert!(told.contains("deny"), "{told}");
     assert!(!told.contains(&word), "{told}");
 
+    // The gateway looks first whether an entry names the command, on its own machine and with an
+    // empty PATH: a bare name is then named by nothing but a star.
     office
         .set(json!({
             "version": 1,
             "defaults": { "security": "allowlist", "ask": "off" },
-            "agents": { "main": { "allowlist": ["/usr/bin/echo"] } },
+            "agents": { "main": { "allowlist": [{ "pattern": "*" }] } },
         }))
         .await;
     let (command, word) = office.command();

@@ -1,6 +1,6 @@
 //! An operator's own `openclaw approvals … --node` reads and edits this node's document.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use gateway::Release;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use crate::gateway_process::{GatewayProcess, TOKEN};
 use crate::lab;
 use crate::node::{Host, NodeHome, Start};
 use crate::on_each_release;
+use crate::operator::Operator;
 use crate::process::Folder;
 
 on_each_release!(an_operators_command_line_reads_and_edits_the_document);
@@ -21,6 +22,7 @@ async fn an_operators_command_line_reads_and_edits_the_document(release: Release
     let node_id = operator.admit(home.name()).await;
     let desk = Desk {
         release,
+        operator: &operator,
         url: format!("ws://{}", gateway.address()),
         folder: Folder::new(),
     };
@@ -66,15 +68,45 @@ fn snapshot(printed: &Value) -> &Value {
 }
 
 /// An operator at a terminal.
-struct Desk {
+struct Desk<'a> {
     release: Release,
+    /// Whoever approves what this operator's own device asks for.
+    operator: &'a Operator,
     url: String,
     folder: Folder,
 }
 
-impl Desk {
-    /// Runs `openclaw approvals` on a node and returns what it prints as JSON.
+impl Desk<'_> {
+    /// Runs `openclaw approvals` on a node and returns what it prints as JSON. A 2026.5.20 gateway
+    /// makes a device wait whenever it first uses a scope.
     async fn approvals(&self, words: &[&str], node: &str) -> Value {
+        let mut approved = Vec::new();
+        loop {
+            let output = self.run(words, node).await;
+            let printed = String::from_utf8_lossy(&output.stdout);
+            if output.status.success() {
+                return serde_json::from_str(&printed)
+                    .unwrap_or_else(|error| panic!("{words:?}: {error}: {printed}"));
+            }
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            let request = complaint
+                .split_once("scope upgrade pending approval (requestId: ")
+                .and_then(|(_, rest)| rest.split_once(')'))
+                .map(|(request, _)| request.to_owned())
+                .filter(|request| !approved.contains(request));
+            let Some(request) = request else {
+                panic!("{words:?}: {printed}{complaint}");
+            };
+            let approve = json!({ "requestId": request });
+            self.operator
+                .call("device.pair.approve", approve)
+                .await
+                .unwrap();
+            approved.push(request);
+        }
+    }
+
+    async fn run(&self, words: &[&str], node: &str) -> Output {
         let launcher: [&str; 0] = [];
         let mut command = lab::openclaw(self.release, self.folder.path(), &launcher);
         command
@@ -84,14 +116,6 @@ impl Desk {
             .args(["--url", &self.url, "--token", TOKEN])
             .stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output());
-        let output = output.await.unwrap().unwrap();
-        let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{words:?}: {printed}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_str(&printed)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}: {printed}"))
+        output.await.unwrap().unwrap()
     }
 }

@@ -7,7 +7,6 @@ use approvals::rules::Rules;
 use approvals::skills::SkillBins;
 use clap::Args;
 use exec::clearance::Circumstances;
-use exec::environment::BaseEnvironment;
 use exec::explanation::{BasisName, Explanation, Outcome, Question, RuleView, explain};
 use exec::host::Host;
 
@@ -73,7 +72,7 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments, keeper: &Keeper) -> Result<Exit, Failure> {
     let stored = keeper.read()?;
-    let environment = BaseEnvironment::new(std::env::vars_os());
+    let environment = keeper.environment();
     let home = environment.home().and_then(|home| home.to_str());
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(format_args!("the working directory is gone: {error}")))?;

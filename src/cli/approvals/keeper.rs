@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use approvals::document::Document;
 use approvals::policy::ExecConfig;
 use approvals::snapshot::{Replacement, Snapshot, Stored, document_location};
-use node_config::{Environment, OpenclawJson, Paths};
+use exec::environment::BaseEnvironment;
+use node_config::{Configuration, Environment};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use state::{Database, StoredApprovals};
@@ -20,34 +21,34 @@ const ATTEMPTS: u32 = 16;
 
 /// Where the document is, and what it is read beside.
 pub(super) struct Keeper {
-    paths: Paths,
-    config: ExecConfig,
+    configuration: Configuration,
 }
 
 impl Keeper {
     /// Finds the state and reads openclaw.json.
     pub(super) fn new(environment: &Environment) -> Result<Self, Failure> {
-        let paths = Paths::from_environment(environment).map_err(Failure::new)?;
-        let openclaw_json = OpenclawJson::load(&paths.config_file).map_err(Failure::new)?;
-        Ok(Self {
-            paths,
-            config: openclaw_json.exec,
-        })
+        let configuration = Configuration::load(environment, None).map_err(Failure::new)?;
+        Ok(Self { configuration })
     }
 
     /// The policy of openclaw.json.
     pub(super) fn config(&self) -> &ExecConfig {
-        &self.config
+        &self.configuration.openclaw_json.exec
+    }
+
+    /// What commands start from.
+    pub(super) fn environment(&self) -> BaseEnvironment {
+        BaseEnvironment::new(self.configuration.variables_for_commands())
     }
 
     /// The file that [`Keeper::config`] came from, for a human.
     pub(super) fn config_file(&self) -> String {
-        self.paths.config_file.display().to_string()
+        self.configuration.paths.config_file.display().to_string()
     }
 
     /// What is stored. Nothing is made where there is nothing.
     pub(super) fn read(&self) -> Result<Stored, Failure> {
-        let stored = match Database::open_read_only(&self.paths.state_dir)? {
+        let stored = match Database::open_read_only(&self.configuration.paths.state_dir)? {
             Some(database) => database.approvals()?.stored,
             None => None,
         };
@@ -56,8 +57,8 @@ impl Keeper {
 
     /// What operators are shown of it.
     pub(super) fn snapshot(&self, stored: &Stored) -> Snapshot {
-        let location = document_location(&self.paths.state_dir);
-        stored.snapshot(&location, &self.config, false)
+        let location = document_location(&self.configuration.paths.state_dir);
+        stored.snapshot(&location, self.config(), false)
     }
 
     /// Replaces what is stored by what `change` makes of it, if nobody changes it meanwhile, else
@@ -66,7 +67,7 @@ impl Keeper {
         &self,
         mut change: impl FnMut(&Stored) -> Result<Replacement, Failure>,
     ) -> Result<Stored, Failure> {
-        let mut database = Database::open(&self.paths.state_dir)?;
+        let mut database = Database::open(&self.configuration.paths.state_dir)?;
         for _ in 0..ATTEMPTS {
             let current = database.approvals()?.stored;
             let replacement = change(&read(current.as_ref()))?;

@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use node_config::{
-    Environment, OpenclawJson, Paths, PlannedEndpoint, Settings, allows_insecure_private_ws,
-    check_plaintext, settings,
+    Configuration, Environment, Paths, PlannedEndpoint, allows_insecure_private_ws, check_plaintext,
 };
 use secrecy::ExposeSecret as _;
 use service::action::is_temporary;
@@ -64,10 +63,8 @@ impl Plan {
         let secrets = secrets(arguments, environment, manager)?;
         let variables = variables(arguments.system, environment)?;
         let service_environment = service_environment(environment, &variables, &secrets);
-        let paths = Paths::from_environment(&service_environment)?;
-        OpenclawJson::load(&paths.config_file)?;
-        Settings::load(&paths.state_dir.join(settings::FILE_NAME))?;
-        let endpoint = planned_endpoint(arguments, &paths)?;
+        let configuration = Configuration::load(&service_environment, None)?;
+        let endpoint = planned_endpoint(arguments, &configuration)?;
         check_plaintext(&endpoint, allows_insecure_private_ws(&service_environment))?;
         Ok(Self {
             definition: Definition {
@@ -201,8 +198,11 @@ fn service_environment(
     passed.chain(given).chain(kept).collect()
 }
 
-fn planned_endpoint(arguments: &Arguments, paths: &Paths) -> Result<PlannedEndpoint, Refusal> {
-    let profile = match Database::open_read_only(&paths.state_dir)? {
+fn planned_endpoint(
+    arguments: &Arguments,
+    configuration: &Configuration,
+) -> Result<PlannedEndpoint, Refusal> {
+    let profile = match Database::open_read_only(&configuration.paths.state_dir)? {
         Some(database) => database.node_profile()?,
         None => None,
     };
@@ -211,7 +211,7 @@ fn planned_endpoint(arguments: &Arguments, paths: &Paths) -> Result<PlannedEndpo
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
     Ok(PlannedEndpoint::plan(
-        &arguments.endpoint.flags(),
+        &arguments.endpoint.flags_over(configuration),
         saved.as_ref(),
     )?)
 }

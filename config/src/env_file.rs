@@ -1,0 +1,348 @@
+//! Files of environment variables: `<stateDir>/.env`, and what a service definition keeps for
+//! `--env-file` (config §4, service files §2).
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+/// The largest file that is read, in bytes (config §4).
+const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// Why a file of variables cannot be used. A value is never shown.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    /// It cannot be read.
+    #[error("cannot read {file}: {source}; let this user read it", file = .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no regular file, too large or not UTF-8.
+    #[error("{file} is {detail}", file = .file.display())]
+    NotText {
+        /// The file.
+        file: PathBuf,
+        /// What it is instead.
+        detail: &'static str,
+    },
+    /// Others than its owner may read or change it.
+    #[error("{file} holds secrets, but others may read or change it; run chmod 600 on it", file = .file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A line sets no variable.
+    #[error("{file}:{line}: expected KEY=VALUE or export KEY='VALUE'", file = .file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
+}
+
+/// Reads the file of `--env-file`, which must be there and private; every line must set a variable,
+/// be blank or a comment.
+pub(crate) fn read_strict(file: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+    let missing = || EnvFileError::Unreadable {
+        file: file.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    let (text, mode) = read(file)?.ok_or_else(missing)?;
+    if mode & 0o077 != 0 {
+        return Err(EnvFileError::Open {
+            file: file.to_owned(),
+        });
+    }
+    let mut variables = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let variable = assignment(line).ok_or_else(|| EnvFileError::Line {
+            file: file.to_owned(),
+            line: index + 1,
+        })?;
+        variables.push(variable);
+    }
+    Ok(variables)
+}
+
+/// Reads `<stateDir>/.env` as upstream does: what is no assignment is passed over, and so is a file
+/// that is not there.
+pub(crate) fn read_dot_env(file: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+    Ok(read(file)?.map_or_else(Vec::new, |(text, _)| dot_env(&text)))
+}
+
+/// Reads a credential that systemd provides (D20), if it does.
+pub(crate) fn read_credential(file: &Path) -> Result<Option<String>, EnvFileError> {
+    Ok(read(file)?.map(|(text, _)| text))
+}
+
+fn read(file: &Path) -> Result<Option<(String, u32)>, EnvFileError> {
+    let unreadable = |source| EnvFileError::Unreadable {
+        file: file.to_owned(),
+        source,
+    };
+    let not_text = |detail| EnvFileError::NotText {
+        file: file.to_owned(),
+        detail,
+    };
+    // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(file);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(not_text("no regular file"));
+    }
+    let mut bytes = Vec::new();
+    opened
+        .take(FILE_LIMIT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_LIMIT_BYTES {
+        return Err(not_text("larger than 1 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| not_text("not UTF-8"))?;
+    Ok(Some((text, metadata.mode())))
+}
+
+/// Whether a variable can have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// `KEY=V`, `KEY="V"` with backslashes, or `export KEY='V'` as a shell reads it.
+fn assignment(line: &str) -> Option<(String, String)> {
+    let line = match line.strip_prefix("export") {
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        Some(_) | None => line,
+    };
+    let (name, value) = line.split_once('=')?;
+    if !is_name(name) || value.contains('\0') {
+        return None;
+    }
+    let value = match value.chars().next() {
+        Some('\'' | '"') => unquote(value)?,
+        Some(_) | None => value.to_owned(),
+    };
+    Some((name.to_owned(), value))
+}
+
+/// Joins the quoted and escaped pieces of one shell word; nothing may stand outside of them.
+fn unquote(word: &str) -> Option<String> {
+    let mut value = String::new();
+    let mut characters = word.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\'' => loop {
+                match characters.next()? {
+                    '\'' => break,
+                    inside => value.push(inside),
+                }
+            },
+            '"' => loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => value.push(characters.next()?),
+                    inside => value.push(inside),
+                }
+            },
+            '\\' => value.push(characters.next()?),
+            _ => return None,
+        }
+    }
+    Some(value)
+}
+
+/// The assignments of a `.env` file: `KEY=value`, `KEY: value`, with or without `export`, quotes
+/// and a comment behind. A quoted value may go over several lines.
+fn dot_env(text: &str) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        match dot_env_name(line) {
+            None => rest = after,
+            Some((name, value_at)) => {
+                let value = rest.get(value_at..).unwrap_or("");
+                let (value, after) = dot_env_value(value);
+                if is_name(name) {
+                    variables.push((name.to_owned(), value));
+                }
+                rest = after;
+            }
+        }
+    }
+    variables
+}
+
+/// The name that a line sets, and where its value begins.
+fn dot_env_name(line: &str) -> Option<(&str, usize)> {
+    let trimmed = line.trim_start();
+    let bare = match trimmed.strip_prefix("export") {
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        Some(_) | None => trimmed,
+    };
+    let is_part =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-');
+    let length = bare.find(|character| !is_part(character))?;
+    let (name, rest) = bare.split_at_checked(length)?;
+    let separated = rest.trim_start_matches([' ', '\t']);
+    let value = match separated.strip_prefix('=') {
+        Some(value) => value,
+        None => rest
+            .strip_prefix(':')
+            .filter(|value| value.starts_with([' ', '\t']))?,
+    };
+    (!name.is_empty()).then_some((name, line.len() - value.len()))
+}
+
+/// The value at the start of the text, and what comes after its line.
+fn dot_env_value(text: &str) -> (String, &str) {
+    let blank = |character: char| matches!(character, ' ' | '\t');
+    let unindented = text.trim_start_matches(blank);
+    let quote = unindented
+        .chars()
+        .next()
+        .filter(|character| matches!(character, '\'' | '"' | '`'));
+    if let Some(quote) = quote
+        && let Some((inside, after)) = quoted(unindented, quote)
+    {
+        let (end, after_line) = after.split_once('\n').unwrap_or((after, ""));
+        let end = end.trim_matches(|character: char| blank(character) || character == '\r');
+        if end.is_empty() || end.starts_with('#') {
+            let value = match quote {
+                '"' => inside.replace("\\n", "\n").replace("\\r", "\r"),
+                _ => inside.to_owned(),
+            };
+            return (value, after_line);
+        }
+    }
+    let (line, after_line) = text.split_once('\n').unwrap_or((text, ""));
+    let value = line.split_once('#').map_or(line, |(value, _)| value);
+    (value.trim().to_owned(), after_line)
+}
+
+/// What stands between the quotes at the start of the text, and what follows them.
+fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix(quote)?;
+    let mut characters = inside.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if character == '\\' {
+            characters.next();
+        } else if character == quote {
+            let (value, rest) = inside.split_at_checked(at)?;
+            return Some((value, rest.strip_prefix(quote)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_dot_env_file_is_read_as_upstream_reads_it() {
+        let text = "\u{feff}# comment\n\
+            PLAIN=value\n\
+            export EXPORTED = spaced out \t\n\
+            COLON: yes\n\
+            EMPTY=\n\
+            HASH=value # comment\n\
+            DOUBLE=\"a # b\\nc\" # comment\n\
+            SINGLE='a\\nb'\n\
+            BACK=`x'\"y`\n\
+            MULTI=\"first\nsecond\"\n\
+            UNCLOSED='a\n\
+            no assignment here\n\
+            a.b=dotted\n\
+            CRLF=value\r\n\
+            LAST=end";
+        let expected = owned(&[
+            ("PLAIN", "value"),
+            ("EXPORTED", "spaced out"),
+            ("COLON", "yes"),
+            ("EMPTY", ""),
+            ("HASH", "value"),
+            ("DOUBLE", "a # b\nc"),
+            ("SINGLE", "a\\nb"),
+            ("BACK", "x'\"y"),
+            ("MULTI", "first\nsecond"),
+            ("UNCLOSED", "'a"),
+            ("CRLF", "value"),
+            ("LAST", "end"),
+        ]);
+        assert_eq!(dot_env(text), expected);
+    }
+
+    #[test]
+    fn an_environment_file_is_read_strictly() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.env");
+        let write = |text: &str, mode: u32| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            read_strict(&file).map_err(|error| error.to_string())
+        };
+        let text =
+            "# written by install\n\nA=plain value$x\nexport B='it'\\''s'\nC=\"a\\\"b\\\\c\"\nD=\n";
+        let expected = owned(&[
+            ("A", "plain value$x"),
+            ("B", "it's"),
+            ("C", "a\"b\\c"),
+            ("D", ""),
+        ]);
+        assert_eq!(write(text, 0o600), Ok(expected));
+        for (text, line) in [
+            ("A=1\nnonsense", 2),
+            ("1A=1", 1),
+            ("A='open", 1),
+            ("A='a'b", 1),
+            ("exportA", 1),
+        ] {
+            let error = write(text, 0o600).unwrap_err();
+            assert!(
+                error.contains(&format!("node.env:{line}: ")),
+                "{text}: {error}"
+            );
+        }
+        for mode in [0o640, 0o604, 0o620] {
+            let error = write("A=hunter2", mode).unwrap_err();
+            assert!(
+                error.contains("chmod 600") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        fs::remove_file(&file).unwrap();
+        let error = read_strict(&file).unwrap_err();
+        assert!(matches!(error, EnvFileError::Unreadable { .. }), "{error}");
+        assert!(read_dot_env(&file).unwrap().is_empty());
+    }
+}
