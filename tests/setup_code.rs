@@ -71,7 +71,12 @@ fn is_on_disk(folder: &Path, text: &str) -> bool {
         if path.is_dir() {
             return is_on_disk(&path, text);
         }
-        let bytes = fs::read(&path).unwrap();
+        // The control socket holds nothing.
+        let bytes = if path.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
         bytes
             .windows(text.len())
             .any(|window| window == text.as_bytes())
