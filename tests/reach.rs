@@ -295,8 +295,10 @@ async fn an_edge_that_turns_the_node_away_is_named_as_such_and_not_followed() {
             let answer = format!(
                 "HTTP/1.1 302 Found\r\nLocation: http://{location}/login\r\nContent-Length: 0\r\n\r\n"
             );
-            let mut head = [0; 1024];
-            stream.read(&mut head).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
