@@ -482,8 +482,13 @@ mod tests {
                  disconnectGrace: '0s', limits: { memory: '512MiB', pids: 100, cpu: 1.5 },
                },
                journal: { maxAge: '7days', maxSize: 1000000 },
+               tls: {
+                 pins: ['SHA256:00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF'],
+                 caFile: '/etc/ca.pem',
+               },
              }",
         );
+        let pin = "00112233445566778899aabbccddeeff".repeat(2);
         let expected = Settings {
             exec: ExecSettings {
                 max_concurrent: NonZeroUsize::new(2).unwrap(),
@@ -501,6 +506,10 @@ mod tests {
                 max_age: Duration::from_secs(7 * 24 * 60 * 60),
                 max_size: 1_000_000,
             },
+            tls: TlsSettings {
+                pins: vec![pin.parse().unwrap()],
+                ca_file: Some(PathBuf::from("/etc/ca.pem")),
+            },
         };
         assert_eq!(settings, Ok(expected));
         let nulls = "{exec: {defaultTimeout: null, limits: {memory: null, pids: null, cpu: null}}}";
@@ -514,7 +523,7 @@ mod tests {
             ("{exec: 1}", "own.json5: exec must be an object"),
             (
                 "{tools: {}}",
-                "own.json5: unknown key tools; expected one of exec, journal",
+                "own.json5: unknown key tools; expected one of exec, journal, tls",
             ),
             (
                 "{exec: {limits: {disk: 1}}}",
