@@ -2,6 +2,7 @@
 
 mod approvals;
 mod auth;
+mod command_arguments;
 mod demo;
 mod dev_gateway;
 mod endpoint_arguments;
@@ -9,7 +10,6 @@ mod identity;
 mod import;
 mod install;
 mod life;
-mod offered_commands;
 mod output;
 mod pin;
 mod restart;

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use common::home::{Home, Launch};
-use common::{CONNECTED, DEADLINE, answers, gateway, gateway_with, no_silent_pairing};
+use common::{CONNECTED, DEADLINE, answers, gateway_with, no_silent_pairing};
 use gateway::{BootstrapProfile, GatewayHandle, GatewayOptions, Release};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -317,55 +317,5 @@ async fn a_join_url_that_answers_with_anything_else_is_refused() {
         let url = format!("http://127.0.0.1:{port}/j/{JOIN_CODE}");
         let complaint = refused(pair(&home, &url)).await;
         assert!(complaint.contains(expected), "{expected}: {complaint}");
-    }
-}
-
-#[tokio::test]
-async fn chosen_commands_are_the_only_ones_until_all_are_offered_again() {
-    let gateway = gateway().await;
-    let home = Home::new();
-    let declared = async || {
-        let declared = gateway
-            .wait_for(DEADLINE, |snapshot| {
-                let node = snapshot.nodes().first()?;
-                Some(node.declared_commands.clone())
-            })
-            .await
-            .unwrap();
-        let mut declared: Vec<String> = declared;
-        declared.sort();
-        declared
-    };
-    let chosen = ["system.run", "system.which"];
-    let node = home
-        .run(gateway.port())
-        .arg("--commands")
-        .arg("system.which,system.run")
-        .start();
-    node.line(CONNECTED).await;
-    assert_eq!(declared().await, chosen);
-    node.stop().await;
-    common::offline(&gateway).await;
-
-    let node = home.run(gateway.port()).start();
-    node.line(CONNECTED).await;
-    assert_eq!(declared().await, chosen);
-    node.stop().await;
-    common::offline(&gateway).await;
-
-    let node = home.run(gateway.port()).arg("--all-commands").start();
-    node.line("cleared saved command allowlist").await;
-    node.line(CONNECTED).await;
-    assert!(declared().await.len() > chosen.len());
-
-    for (flags, expected) in [
-        (&["run", "--commands", "a,,b"][..], "non-empty command ids"),
-        (
-            &["run", "--commands", "a", "--all-commands"],
-            "cannot be combined",
-        ),
-    ] {
-        let complaint = refused(home.program(flags)).await;
-        assert!(complaint.contains(expected), "{complaint}");
     }
 }

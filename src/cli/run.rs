@@ -23,9 +23,9 @@ use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 use tracing::warn;
 
+use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
-use super::offered_commands::OfferedCommands;
 use super::route::{Route, planned};
 use super::setup::{Setup, SetupArguments, WayIn};
 use super::{life, output};
@@ -44,14 +44,14 @@ pub(super) struct Arguments {
     display_name: Option<String>,
     #[command(flatten)]
     setup: SetupArguments,
-    #[command(flatten)]
-    commands: OfferedCommands,
     /// How to write logs [default: journald under systemd, else text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
     /// Write logs to this file instead of standard error, and rotate it by size
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    #[command(flatten)]
+    commands: CommandArguments,
     /// Ignore the credentials of openclaw.json: only variables count
     #[arg(long, hide = true)]
     auth_from_env: bool,
@@ -77,15 +77,15 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .setup
         .read()
         .map_err(|error| Failure::usage(error, environment))?;
-    arguments
+    let commands = arguments
         .commands
-        .check()
+        .choose()
         .map_err(|error| Failure::usage(error, environment))?;
     let configuration = Configuration::load(environment, arguments.env_file.as_deref());
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(arguments, setup, environment, configuration),
+            start(arguments, setup, commands, environment, configuration),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -108,6 +108,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 fn start(
     arguments: &Arguments,
     setup: Option<Setup>,
+    commands: CommandChoice,
     process_environment: &Environment,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
@@ -171,7 +172,13 @@ fn start(
             .and_then(|profile| profile.endpoint.clone()),
         None => Some(actors::endpoint_to_save(&endpoint)),
     };
-    let profile = save_profile(&mut database, arguments, profile.as_ref(), endpoint_to_save)?;
+    let profile = save_profile(
+        &mut database,
+        arguments,
+        commands,
+        profile.as_ref(),
+        endpoint_to_save,
+    )?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
         device_id: identity.device_id().as_str(),
@@ -215,7 +222,7 @@ fn start(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
             offers_browser: browser.is_some(),
-            only_commands: profile.commands,
+            only: profile.commands,
         },
         endpoint,
         reach,
@@ -321,6 +328,7 @@ fn as_flag(text: &str) -> Option<bool> {
 fn save_profile(
     database: &mut Database,
     arguments: &Arguments,
+    commands: CommandChoice,
     previous: Option<&NodeProfile>,
     endpoint: Option<state::SavedEndpoint>,
 ) -> Result<NodeProfile, Failure> {
@@ -340,9 +348,7 @@ fn save_profile(
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
         endpoint,
-        commands: arguments
-            .commands
-            .over(previous.and_then(|profile| profile.commands.clone())),
+        commands: commands.over(previous.and_then(|profile| profile.commands.clone())),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)

@@ -112,20 +112,23 @@ pub struct NodeDescription {
     pub path_env: String,
     /// Whether it offers its browser.
     pub offers_browser: bool,
-    /// The only commands that it offers, by name, of those that there are; `None` offers all.
-    pub only_commands: Option<BTreeSet<String>>,
+    /// The only commands to offer, of those that there are; `None` offers all.
+    pub only: Option<BTreeSet<String>>,
 }
 
 impl NodeDescription {
-    /// Whether its owner lets it answer a command at all.
-    #[must_use]
-    pub fn permits(&self, command: Command) -> bool {
-        let is_chosen = |only: &BTreeSet<String>| only.contains(command.name());
-        self.only_commands.as_ref().is_none_or(is_chosen)
+    /// The commands that this node offers, in the order that it declares them in.
+    pub fn declared(&self) -> impl Iterator<Item = Command> + '_ {
+        Command::declared(self.offers_browser).filter(|command| match &self.only {
+            Some(only) => only.contains(command.name()),
+            None => true,
+        })
     }
 
-    fn declared(&self) -> impl Iterator<Item = Command> {
-        Command::declared(self.offers_browser).filter(|command| self.permits(*command))
+    /// Whether a gateway may ask for this command.
+    #[must_use]
+    pub fn declares(&self, wanted: Command) -> bool {
+        self.declared().any(|command| command == wanted)
     }
 }
 
@@ -284,7 +287,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             path_env: "/usr/bin:/bin".to_owned(),
             offers_browser: false,
-            only_commands: None,
+            only: None,
         }
     }
 
@@ -399,21 +402,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_chosen_commands_are_declared() {
-        let offered = |names: &[&str]| {
-            let node = NodeDescription {
-                offers_browser: true,
-                only_commands: Some(names.iter().map(|name| (*name).to_owned()).collect()),
-                ..node()
-            };
-            node.declared().map(Command::name).collect::<Vec<_>>()
+    fn a_list_of_commands_leaves_nothing_else_declared() {
+        let with = |names: &[&str]| NodeDescription {
+            offers_browser: true,
+            only: Some(names.iter().map(|&name| name.to_owned()).collect()),
+            ..node()
         };
-        assert_eq!(
-            offered(&["system.which", "of.another.node"]),
-            ["system.which"]
-        );
-        assert_eq!(offered(&["browser.proxy"]), ["browser.proxy"]);
-        assert_eq!(offered(&[]), [""; 0]);
+        let names =
+            |node: &NodeDescription| -> Vec<&str> { node.declared().map(Command::name).collect() };
+        let which = with(&["system.which", "not.there"]);
+        assert_eq!(names(&which), ["system.which"]);
+        let run = Command::parse("system.run").unwrap();
+        assert!(!which.declares(run) && with(&["system.run"]).declares(run));
+        assert_eq!(names(&with(&[])), Vec::<&str>::new());
     }
 
     #[test]
