@@ -20,6 +20,7 @@ mod exec;
 mod host_stats;
 mod jitter;
 mod pairing;
+mod reload;
 mod socket;
 pub mod status;
 mod store;
@@ -44,6 +45,7 @@ use protocol::identity::DeviceIdentity;
 use secrecy::SecretString;
 use state::{Database, EarlierInstance, JournalBounds};
 
+pub use crate::reload::{Reload, Reloaded};
 pub use crate::supervisor::Exit;
 
 use crate::approval::{Approval, ApprovalOptions};
@@ -83,6 +85,8 @@ pub struct NodeOptions {
     /// Digests of the idempotency keys whose results are kept, with the time of each in unix
     /// milliseconds.
     pub kept_results: Vec<([u8; 32], u64)>,
+    /// Reads everything again on SIGHUP.
+    pub reload: Reload,
 }
 
 /// Runs a node until a signal or a terminal auth pause ends it.
@@ -105,6 +109,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         settings,
         earlier,
         kept_results,
+        reload,
     } = options;
     let Settings {
         exec: exec_settings,
@@ -145,6 +150,7 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
             credentials,
             device_token,
             hold_back,
+            reload,
         };
         Supervisor::launch(
             options,

@@ -5,6 +5,8 @@
 //! each end of a connection goes through the pure policy of [`protocol::reconnect`], and a fresh
 //! connection actor is made with the next generation number, or the process exits with a code.
 
+mod reload;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info};
 
+use self::reload::Reloading;
 use crate::announce::{self, Announcer};
 use crate::approval::{Approval, Shutdown};
 use crate::browser::{Browser, StopBrowsers};
@@ -29,6 +32,7 @@ use crate::connection::{Connection, ConnectionOptions, Disconnect};
 use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
 use crate::pairing::{AwaitOperator, DeviceAccepted, OperatorTask, Pairing};
+use crate::reload::Reload;
 use crate::store::{ClearAuthFailure, ClearDeviceToken, RecordAuthFailure, Store, TokenScope};
 
 /// Longest wait for the running commands to be gone at shutdown: TERM, 2 s, KILL, and a margin
@@ -201,6 +205,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) device_token: Option<SecretString>,
     /// How long to hold back the first attempt (D19).
     pub(crate) hold_back: Option<Duration>,
+    /// Reads everything again.
+    pub(crate) reload: Reload,
 }
 
 /// The supervisor actor.
@@ -223,6 +229,8 @@ pub(crate) struct Supervisor {
     state: State,
     announcer: Announcer,
     notified_ready: bool,
+    reload: Reload,
+    reloading: Reloading,
     /// Set once only the connection's end is waited for.
     stopping: Option<Exit>,
     exit: Rc<Cell<Option<Exit>>>,
@@ -256,6 +264,8 @@ impl Supervisor {
             state: State::Connecting,
             announcer: Announcer::default(),
             notified_ready: false,
+            reload: options.reload,
+            reloading: Reloading::No,
             stopping: None,
             exit,
         }
@@ -494,6 +504,7 @@ impl Actor for Supervisor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.watch_signals(ctx);
+        self.watch_reload(ctx);
         Self::feed_watchdog(ctx);
         let pairing = Pairing::new(
             self.token_scope.clone(),
@@ -594,7 +605,7 @@ impl Handler<ConnectionEnded> for Supervisor {
                 Ok(Err(error)) => error!(%error, "dead device token not forgotten"),
                 Err(error) => error!(%error, "dead device token not forgotten"),
             }
-            actor.follow(decision, ended, ctx);
+            actor.follow_without_device_token(decision, ended, ctx);
         }));
     }
 }

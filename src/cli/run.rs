@@ -3,16 +3,17 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::NodeOptions;
+use actors::{NodeOptions, Reload, Reloaded};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Fingerprint, PlannedEndpoint,
+    Configuration, CredentialQuery, Environment, Fingerprint, GatewayScope, PlannedEndpoint,
     allows_insecure_private_ws, check_plaintext,
 };
 use protocol::connect::{NodeDescription, ROLE};
@@ -45,21 +46,19 @@ pub(super) struct Arguments {
     env_file: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let usage = |error| Failure::usage(error, environment);
+pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, Failure> {
+    let usage = |error| Failure::usage(error, process);
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&arguments.endpoint.flags(), None).map_err(usage)?;
     let configuration =
-        Configuration::load(environment, arguments.env_file.as_deref()).map_err(Failure::new)?;
+        Configuration::load(process, arguments.env_file.as_deref()).map_err(Failure::new)?;
     let Configuration {
         paths,
         environment,
         openclaw_json,
         ..
     } = &configuration;
-    for warning in &openclaw_json.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&openclaw_json.warnings);
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
@@ -105,9 +104,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         only_environment: arguments.auth_from_env,
     })
     .map_err(Failure::new)?;
-    for warning in &given.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&given.warnings);
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -118,6 +115,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let kept_results = database.kept_results(unix_ms())?;
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let browser = browser_options(&configuration, &environment);
+    let reload = reload(arguments, process, endpoint.scope());
     let exit = actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
         description: NodeDescription {
@@ -139,9 +137,46 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         settings: configuration.settings,
         earlier,
         kept_results,
+        reload,
     })
     .map_err(Failure::new)?;
     Ok(Exit::Node(exit))
+}
+
+/// Reads everything again as it was read at start. By then the endpoint is the saved one.
+fn reload(arguments: &Arguments, process: &Environment, endpoint: GatewayScope) -> Reload {
+    let process = process.clone();
+    let env_file = arguments.env_file.clone();
+    let only_environment = arguments.auth_from_env;
+    Arc::new(move |has_device_token| {
+        let configuration = Configuration::load(&process, env_file.as_deref())
+            .map_err(|error| error.to_string())?;
+        warn(&configuration.openclaw_json.warnings);
+        let given = node_config::Credentials::resolve(CredentialQuery {
+            environment: &configuration.environment,
+            openclaw_json: &configuration.openclaw_json,
+            home: &configuration.paths.home,
+            saved: Some(&endpoint),
+            planned: &endpoint,
+            has_device_token,
+            only_environment,
+        })
+        .map_err(|error| error.to_string())?;
+        warn(&given.warnings);
+        Ok(Reloaded {
+            token: given.token.map(|secret| secret.value),
+            password: given.password.map(|secret| secret.value),
+            environment: BaseEnvironment::new(configuration.variables_for_commands()),
+            exec_config: configuration.openclaw_json.exec,
+            settings: configuration.settings,
+        })
+    })
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
