@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::home::Home;
-use common::invoke::call;
+use common::invoke::{call, outcome, params, send};
 use common::service_manager::ServiceManager;
 use common::{CONNECTED, DEADLINE, answers, gateway, gateway_with, node_connections, until};
 use gateway::{AuthMode, DEFAULT_TOKEN, GatewayOptions};
@@ -35,10 +35,7 @@ async fn the_policy_changes_while_a_command_and_the_connection_stay() {
     // Runs until a file appears, so that it is certain to outlast the reload.
     let script = "touch started; while [ ! -e go ]; do sleep 0.05; done; echo done $FROM_DOT_ENV";
     let run = json!({ "command": ["/bin/sh", "-c", script], "cwd": folder });
-    let running = {
-        let (gateway, view) = (gateway.clone(), view.clone());
-        tokio::spawn(async move { call(&gateway, &view, "system.run", &run).await })
-    };
+    let running = send(&gateway, &view, "system.run", params(&run)).await;
     until("the command runs", || {
         folder.join("started").exists().then_some(())
     })
@@ -50,10 +47,10 @@ async fn the_policy_changes_while_a_command_and_the_connection_stay() {
     node.line(RELOADED).await;
     let denied = json!({ "command": ["/bin/true"] });
     let denied = call(&gateway, &view, "system.run", &denied).await;
-    assert!(denied.is_err(), "{node}");
+    assert!(!denied.is_ok(), "{node}");
 
     fs::write(folder.join("go"), "").unwrap();
-    let outcome = running.await.unwrap();
+    let outcome = outcome(&gateway, &running).await;
     // What was running keeps the environment that it was started with.
     assert_eq!(outcome.payload()["stdout"], "done\n", "{node}");
     answers(&gateway, &view).await;
@@ -146,6 +143,11 @@ async fn a_revoked_device_token_is_replaced_by_what_is_configured() {
     node.line(CONNECTED).await;
     let revoked = json!({ "deviceId": view.node_id, "role": "node" });
     gateway.call("device.token.revoke", revoked).await.unwrap();
+    // The configured token is what the gateway lets it ask to be paired again with.
+    let line = node.line("openclaw devices approve ").await;
+    let request = line.split_whitespace().last().unwrap();
+    let approved = json!({ "requestId": request });
+    gateway.call("device.pair.approve", approved).await.unwrap();
     node.lines_until(CONNECTED, 2).await;
     node.stop().await;
 }
