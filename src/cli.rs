@@ -8,6 +8,7 @@ mod endpoint_arguments;
 mod identity;
 mod import;
 mod install;
+mod life;
 mod output;
 mod restart;
 mod run;
@@ -26,6 +27,7 @@ use node_config::Environment;
 
 pub(crate) use self::output::complain;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogOptions;
 
 /// The OpenClaw node host as a native, supervised service
 #[derive(Debug, Parser)]
@@ -83,7 +85,11 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Ok(cli) => cli,
         Err(error) => return refuse(&error, environment).into(),
     };
-    crate::logging::start(environment);
+    let log_options = match &cli.command {
+        Command::Run(arguments) => arguments.log_options(),
+        _ => LogOptions::default(),
+    };
+    crate::logging::start(environment, &log_options);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Install(arguments) => install::run(&arguments, environment),

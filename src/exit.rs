@@ -22,16 +22,23 @@ pub(crate) enum Exit {
     Node(actors::Exit),
 }
 
+impl Exit {
+    /// The code that scripts see.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::WouldAsk => 3,
+            Self::WouldDeny => 4,
+            Self::NoRestart => 78,
+            Self::Node(exit) => exit.code(),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => Self::SUCCESS,
-            Exit::Failure => Self::FAILURE,
-            Exit::WouldAsk => Self::from(3),
-            Exit::WouldDeny => Self::from(4),
-            Exit::NoRestart => Self::from(78),
-            Exit::Node(exit) => Self::from(exit.code()),
-        }
+        Self::from(exit.code())
     }
 }
 
@@ -42,6 +49,8 @@ pub(crate) struct Failure {
     message: String,
     /// How the process ends.
     pub(crate) exit: Exit,
+    /// Whether the arguments were at fault, and so nothing about the node is told.
+    pub(crate) is_usage: bool,
 }
 
 impl Failure {
@@ -50,6 +59,7 @@ impl Failure {
         Self {
             message: message.to_string(),
             exit: Exit::Failure,
+            is_usage: false,
         }
     }
 
@@ -64,6 +74,7 @@ impl Failure {
         Self {
             message: message.to_string(),
             exit,
+            is_usage: true,
         }
     }
 }
@@ -77,6 +88,7 @@ impl From<StateError> for Failure {
         Self {
             message: error.to_string(),
             exit,
+            is_usage: false,
         }
     }
 }

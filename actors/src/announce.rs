@@ -1,38 +1,88 @@
 //! What an operator reads on standard error: upstream's lines word for word where there are some,
 //! so that what people grep for keeps working (wire protocol §9), and the remedy beside them.
 
+mod repetition;
+
+use std::borrow::Cow;
+
 use protocol::close::Close;
 use protocol::failure::FailureCode;
+use tracing::{error, info, warn};
 
-/// Writes lines to standard error, and a repeated complaint only once.
-#[derive(Debug, Default)]
+use self::repetition::{Kind, Repetition};
+use crate::clock;
+
+/// The target of operator lines: whatever is logged beside them, these are always written, and on
+/// standard error word for word.
+pub const OPERATOR_LINES: &str = "openclaw_node::operator";
+
+/// How a line is marked where lines have a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// All goes as it should.
+    Notice,
+    /// Somebody has to act, or something failed that is tried again.
+    Warning,
+    /// The node gives up.
+    Error,
+}
+
+/// Writes lines for the operator, and those that repeat themselves ever less often.
+#[derive(Debug)]
 pub(crate) struct Announcer {
-    last_complaint: Option<String>,
+    repetition: Repetition,
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Self {
+            repetition: Repetition::new(clock::since_boot()),
+        }
+    }
 }
 
 impl Announcer {
-    /// Writes a line.
-    #[expect(
-        clippy::print_stderr,
-        reason = "the one place that writes operator lines"
-    )]
-    pub(crate) fn line(&self, text: &str) {
-        eprintln!("{text}");
+    /// Writes what happened.
+    pub(crate) fn line(&mut self, severity: Severity, text: &str) {
+        self.say(severity, Kind::Event, text);
     }
 
-    /// Writes a complaint unless it is the one that was written last: a gateway that stays away
-    /// is one cause, however often it is tried.
-    pub(crate) fn complain(&mut self, text: String) {
-        if self.last_complaint.as_deref() != Some(&text) {
-            self.line(&text);
-            self.last_complaint = Some(text);
-        }
+    /// Writes what is wrong, unless that was said already: a gateway that stays away is one cause,
+    /// however often it is tried.
+    pub(crate) fn complain(&mut self, text: &str) {
+        self.say(Severity::Warning, Kind::Complaint, text);
     }
 
     /// All is well: the next complaint is news again.
     pub(crate) fn recovered(&mut self) {
-        self.last_complaint = None;
+        self.repetition.recovered();
     }
+
+    fn say(&mut self, severity: Severity, kind: Kind, text: &str) {
+        if let Some(line) = self.repetition.admit(text, kind, clock::since_boot()) {
+            write(severity, &printable(&line));
+        }
+    }
+}
+
+fn write(severity: Severity, line: &str) {
+    match severity {
+        Severity::Notice => info!(target: OPERATOR_LINES, "{line}"),
+        Severity::Warning => warn!(target: OPERATOR_LINES, "{line}"),
+        Severity::Error => error!(target: OPERATOR_LINES, "{line}"),
+    }
+}
+
+/// A line of which a gateway may have written a part: one line, and nothing that a terminal obeys.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|character| match character {
+        control if control.is_control() => control.escape_default().to_string(),
+        other => other.to_string(),
+    });
+    Cow::Owned(escaped.collect())
 }
 
 /// The connection is in service.
@@ -115,6 +165,12 @@ mod tests {
             paused(&silent, &FailureCode::AuthTokenMissing)
                 .contains("(1008): no close reason detail=")
         );
+    }
+
+    #[test]
+    fn what_a_gateway_says_cannot_forge_a_line_or_steer_a_terminal() {
+        assert_eq!(printable("plain ü"), "plain ü");
+        assert_eq!(printable("a\nb\u{1b}[2J"), "a\\nb\\u{1b}[2J");
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{CancelGeneration, CancelRun, Exec, RepeatKey, RunAsker, StopAll, Which, answer};
 use crate::reload::PolicyReloaded;
 use crate::store::Store;
+use crate::watchdog::{Health, Probe};
 
 /// Invokes that may wait for this actor; beyond it the gateway is told that the node is busy.
 const MAILBOX: usize = 4096;
@@ -300,5 +301,13 @@ impl Handler<PolicyReloaded> for Approval {
     fn handle(&mut self, reloaded: PolicyReloaded, _: &mut Context<Self>) {
         self.config = Arc::new(reloaded.config);
         self.environment = reloaded.environment;
+    }
+}
+
+impl Handler<Probe> for Approval {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> Health {
+        Health::Well
     }
 }

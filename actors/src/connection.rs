@@ -29,6 +29,7 @@ use serde_json::value::RawValue;
 use tracing::{debug, info};
 
 pub(crate) use self::answers::InvokeAnswer;
+pub(crate) use self::handshake::KEEP_TOKEN_DEADLINE;
 pub(crate) use self::requests::AskSkillBins;
 use self::requests::Pending;
 use crate::approval::{Approval, ConnectionLost};
@@ -37,6 +38,7 @@ use crate::clock;
 use crate::pairing::Pairing;
 use crate::socket::{self, DialError, Message as SocketMessage, Messages, Outbound, Writer};
 use crate::supervisor::{ConnectionEnded, Supervisor};
+use crate::watchdog::{Due, Health, Probe};
 
 /// How long our own close frame may take to leave (wire protocol §14).
 const CLOSE_FLUSH: Duration = Duration::from_millis(250);
@@ -104,6 +106,8 @@ pub(crate) struct Connection {
     /// How long silence may last; two ticks once the gateway told its interval (§12).
     silence_limit: Duration,
     watchdog: Option<SpawnHandle>,
+    /// By when the silence has to be looked at again.
+    next_watch: Due,
     next_request: u64,
     pending: HashMap<String, (Duration, Pending)>,
     /// Invokes that the gateway still waits for, with the node id to echo.
@@ -124,6 +128,7 @@ impl Connection {
             last_inbound: clock::since_boot(),
             silence_limit: CHALLENGE_DEADLINE + HELLO_DEADLINE,
             watchdog: None,
+            next_watch: Due::NOTHING,
             next_request: 0,
             pending: HashMap::new(),
             invokes: HashMap::new(),
@@ -238,6 +243,7 @@ impl Connection {
             .retain(|_, (sent, _)| now.saturating_sub(*sent) < REQUEST_DEADLINE);
         // Looks at least every second half of the limit, so that waking from a suspend is noticed.
         let wait = (self.silence_limit - silence).min(self.silence_limit / 2);
+        self.next_watch = Due::within(wait, "the silence of the gateway is not watched");
         let next = ctx.run_later(wait.max(Duration::from_millis(10)), Self::watch);
         if let Some(superseded) = self.watchdog.replace(next) {
             ctx.cancel_future(superseded);
@@ -326,5 +332,13 @@ impl Handler<Disconnect> for Connection {
         // that takes nothing any more.
         outbound.close(&close).ok();
         ctx.run_later(CLOSE_FLUSH, move |actor, ctx| actor.closed(close, ctx));
+    }
+}
+
+impl Handler<Probe> for Connection {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> Health {
+        self.next_watch.health()
     }
 }

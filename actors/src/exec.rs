@@ -20,6 +20,7 @@ use exec::{census, search};
 use node_config::{ExecSettings, OnDisconnect};
 use protocol::invoke::{InvokeError, InvokeId};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use state::journal::{Decided, Exited, Started};
 use state::{EarlierInstance, JournalBounds, JournalEntry, RecordedProcess, RunResult};
 use tokio::sync::oneshot;
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::connection::InvokeAnswer;
 use crate::reload::SettingsReloaded;
 use crate::store::{FindResult, Store, StoreError};
+use crate::watchdog::{Health, Probe};
 
 /// How long commands may take to end after TERM when the node stops (interfaces: shutdown).
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -117,6 +119,20 @@ pub(crate) struct ConnectionUp(pub(crate) u64);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct StopAll;
+
+/// Asks how many commands there are.
+#[derive(Message)]
+#[rtype(result = "RunCounts")]
+pub(crate) struct CountRuns;
+
+/// How many commands there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, MessageResponse)]
+pub(crate) struct RunCounts {
+    /// Commands that run.
+    pub(crate) running: usize,
+    /// Commands that wait for their turn.
+    pub(crate) queued: usize,
+}
 
 /// A run that waits for its turn.
 struct Waiting {
@@ -247,6 +263,7 @@ impl Exec {
             return;
         }
         let agent = decided.agent.clone();
+        log_decision(&decided);
         self.journal.note(JournalEntry::Decided(decided), ctx);
         let mut waiting = Waiting {
             invoke: asker.id.clone(),
@@ -286,8 +303,7 @@ impl Exec {
             key,
             invoke,
         } = waiting;
-        let head = &label.head;
-        info!(%invoke, run_id = head.run_id, command = head.command, "run");
+        debug!(%invoke, run_id = label.head.run_id, "run started");
         let started = Instant::now();
         let running = match exec::run::spawn(&spec, &self.containment) {
             Ok(running) => running,
@@ -369,9 +385,10 @@ impl Exec {
             return;
         };
         let payload = &outcome.payload;
-        debug!(
+        info!(
             invoke = %run.invoke,
             run_id = run.label.head.run_id,
+            command_hash = command_hash(&run.label.head.command),
             ending = ?outcome.ending,
             exit_code = payload.exit_code,
             "run ended"
@@ -493,6 +510,31 @@ impl Exec {
     }
 }
 
+/// Tells what was decided. The command itself may hold secrets, so that logs only have what
+/// recognises it; its text is in the node's own journal.
+fn log_decision(decided: &Decided) {
+    info!(
+        invoke = decided.invoke_id,
+        run_id = decided.run_id,
+        agent = decided.agent,
+        command_hash = command_hash(&decided.command),
+        decision = decided.decision,
+        rule = decided.rule,
+        "run decided"
+    );
+}
+
+/// The first 64 bits of the SHA-256 of a command's text, in hexadecimal.
+fn command_hash(command: &str) -> String {
+    let digest = Sha256::digest(command.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(String::with_capacity(16), |hash, byte| {
+            hash + &format!("{byte:02x}")
+        })
+}
+
 /// What the journal calls an end.
 const fn ending_name(ending: Ending) -> &'static str {
     match ending {
@@ -526,6 +568,7 @@ impl Handler<NoteDenied> for Exec {
     type Result = ();
 
     fn handle(&mut self, denied: NoteDenied, ctx: &mut Context<Self>) {
+        log_decision(&denied.0);
         self.journal.note(JournalEntry::Decided(denied.0), ctx);
     }
 }
@@ -679,5 +722,24 @@ impl Handler<SettingsReloaded> for Exec {
         self.environment = reloaded.environment;
         // More may run at a time now.
         self.launch_next(ctx);
+    }
+}
+
+impl Handler<CountRuns> for Exec {
+    type Result = RunCounts;
+
+    fn handle(&mut self, _: CountRuns, _: &mut Context<Self>) -> RunCounts {
+        RunCounts {
+            running: self.runs.len(),
+            queued: self.queue.len(),
+        }
+    }
+}
+
+impl Handler<Probe> for Exec {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> Health {
+        Health::Well
     }
 }

@@ -16,6 +16,8 @@ mod approval;
 mod browser;
 mod clock;
 mod connection;
+pub mod control;
+mod credential_source;
 mod exec;
 mod host_stats;
 mod jitter;
@@ -25,10 +27,13 @@ mod socket;
 pub mod status;
 mod store;
 mod supervisor;
+mod threads;
 mod tls;
+mod watchdog;
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,14 +47,19 @@ use node_config::{JournalSettings, Settings};
 use protocol::connect::NodeDescription;
 use protocol::credentials::Credentials;
 use protocol::identity::DeviceIdentity;
+use sd_notify::NotifyState;
 use secrecy::SecretString;
 use state::{Database, EarlierInstance, JournalBounds};
+use tracing::{debug, warn};
 
+pub use crate::announce::OPERATOR_LINES;
+pub use crate::credential_source::CredentialSources;
 pub use crate::reload::{Reload, Reloaded};
-pub use crate::supervisor::Exit;
+pub use crate::supervisor::{Ending, Exit};
 
 use crate::approval::{Approval, ApprovalOptions};
 use crate::browser::Browser;
+use crate::control::ControlSocket;
 use crate::exec::{Exec, ExecOptions};
 use crate::store::Store;
 use crate::supervisor::{Family, Supervisor, SupervisorOptions};
@@ -66,6 +76,8 @@ pub struct NodeOptions {
     pub identity: DeviceIdentity,
     /// The shared credentials.
     pub credentials: Credentials,
+    /// Where they came from.
+    pub credential_sources: CredentialSources,
     /// The device token that this endpoint issued, if one is stored.
     pub device_token: Option<SecretString>,
     /// How long to hold back the first attempt, after a terminal auth failure (D19).
@@ -87,19 +99,24 @@ pub struct NodeOptions {
     pub kept_results: Vec<([u8; 32], u64)>,
     /// Reads everything again on SIGHUP.
     pub reload: Reload,
+    /// How the node last ended.
+    pub last_exit: Option<state::LastExit>,
+    /// Where to answer questions about the node; `None` where there is no place for it.
+    pub control_socket: Option<PathBuf>,
 }
 
 /// Runs a node until a signal or a terminal auth pause ends it.
 ///
 /// # Errors
 /// When the system gives no event loop.
-pub fn run(options: NodeOptions) -> io::Result<Exit> {
+pub fn run(options: NodeOptions) -> io::Result<Ending> {
     let NodeOptions {
         state_dir,
         endpoint,
         description,
         identity,
         mut credentials,
+        credential_sources,
         device_token,
         hold_back,
         exec_config,
@@ -110,15 +127,19 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
         earlier,
         kept_results,
         reload,
+        last_exit,
+        control_socket,
     } = options;
     let Settings {
         exec: exec_settings,
         journal,
     } = settings;
     credentials.set_device_token(device_token.clone());
-    let exit = Rc::new(Cell::new(None));
+    // It goes away when this function returns, with the event loop that serves it.
+    let (_control_socket, control_listener) = control_socket.and_then(open_control_socket).unzip();
+    let ended = Rc::new(Cell::new(None));
     let system = System::new();
-    let left = Rc::clone(&exit);
+    let left = Rc::clone(&ended);
     system.block_on(async move {
         let store = Store::launch(state_dir.clone());
         let commands = Arbiter::new();
@@ -130,7 +151,10 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
             earlier,
             kept_results,
         };
-        let exec = Exec::start_in_arbiter(&commands.handle(), move |_| Exec::new(exec_options));
+        let exec = Exec::start_in_arbiter(&commands.handle(), move |_| {
+            threads::name_current(c"commands");
+            Exec::new(exec_options)
+        });
         let approval_options = ApprovalOptions {
             state_dir,
             config: exec_config,
@@ -151,20 +175,23 @@ pub fn run(options: NodeOptions) -> io::Result<Exit> {
             device_token,
             hold_back,
             reload,
+            credential_sources,
+            last_exit: last_exit.map(status::LastExit::from),
         };
-        Supervisor::launch(
-            options,
-            Family {
-                store,
-                approval,
-                exec,
-                browser,
-            },
-            left,
-        );
+        let family = Family {
+            store,
+            approval,
+            exec: exec.clone(),
+            browser,
+        };
+        let supervisor = Supervisor::launch(options, family, left);
+        if let Some(listener) = control_listener {
+            actix::spawn(control::serve(listener, supervisor, exec));
+        }
     });
     system.run()?;
-    exit.get()
+    ended
+        .take()
         .ok_or_else(|| io::Error::other("the event loop ended before the node did"))
 }
 
@@ -172,5 +199,23 @@ fn bounds(settings: JournalSettings) -> JournalBounds {
     JournalBounds {
         max_age: settings.max_age,
         max_size: settings.max_size,
+    }
+}
+
+/// A node goes on without its control socket; only `status` tells less then.
+fn open_control_socket(path: PathBuf) -> Option<(ControlSocket, UnixListener)> {
+    match ControlSocket::bind(path.clone()) {
+        Ok(bound) => Some(bound),
+        Err(error) => {
+            warn!(%error, path = %path.display(), "no control socket; status cannot show this node");
+            None
+        }
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(%error, "the service manager was not told");
     }
 }

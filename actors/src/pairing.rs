@@ -10,8 +10,9 @@ use protocol::surface;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{debug, info};
 
-use crate::announce::{self, Announcer};
+use crate::announce::{self, Announcer, Severity};
 use crate::jitter;
+use crate::status::PendingApproval;
 use crate::store::{Store, StoreDeviceToken, TokenScope};
 use crate::supervisor::{PollNow, Supervisor, SurfaceChanged, SurfaceState, TokenKept};
 
@@ -122,7 +123,8 @@ impl Handler<AwaitOperator> for Pairing {
 
     fn handle(&mut self, message: AwaitOperator, ctx: &mut Context<Self>) {
         if self.task.as_ref() != Some(&message.0) {
-            self.announcer.line(&line_for(&message.0));
+            self.announcer
+                .line(Severity::Warning, &line_for(&message.0));
             self.task = Some(message.0);
         }
         let wait = self.schedule.next_wait(jitter::random());
@@ -141,13 +143,14 @@ impl Handler<DeviceAccepted> for Pairing {
     fn handle(&mut self, message: DeviceAccepted, _: &mut Context<Self>) {
         if self.task.take().is_some() {
             self.announcer
-                .line("node host device approved by the gateway");
+                .line(Severity::Notice, "node host device approved by the gateway");
         }
         self.schedule = PollSchedule::default();
         self.surface = None;
         if !message.shows_surface && !self.hinted_at_surface {
             self.hinted_at_surface = true;
             self.announcer.line(
+                Severity::Warning,
                 "node host commands may wait for approval, which this gateway does not show to nodes; on the gateway run: openclaw nodes pending",
             );
         }
@@ -202,17 +205,22 @@ impl Handler<SurfaceKnown> for Pairing {
         match &known {
             SurfaceKnown::Approved => {
                 if self.surface.is_some() {
-                    self.announcer
-                        .line("node host commands approved by the gateway");
+                    self.announcer.line(
+                        Severity::Notice,
+                        "node host commands approved by the gateway",
+                    );
                 }
                 self.tell_surface(SurfaceState::Approved);
             }
             SurfaceKnown::Pending { request_id } => {
                 let command = surface::approval_command(request_id.as_ref());
-                self.announcer.line(&format!(
+                self.announcer.line(Severity::Warning, &format!(
                     "node host connected, but its commands wait for approval (node surface); on the gateway run: {command}"
                 ));
-                self.tell_surface(SurfaceState::Pending { command });
+                self.tell_surface(SurfaceState::Pending(PendingApproval {
+                    request_id: request_id.as_ref().map(|id| id.as_str().to_owned()),
+                    command,
+                }));
             }
         }
         self.surface = Some(known);

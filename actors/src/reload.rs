@@ -10,12 +10,16 @@ use node_config::ExecSettings;
 use secrecy::SecretString;
 use state::JournalBounds;
 
+use crate::credential_source::CredentialSources;
+
 /// What was read again.
 pub struct Reloaded {
     /// The gateway's shared token.
     pub token: Option<SecretString>,
     /// The gateway's password.
     pub password: Option<SecretString>,
+    /// Where these two came from.
+    pub credential_sources: CredentialSources,
     /// The policy of openclaw.json.
     pub exec_config: ExecConfig,
     /// The node's own settings.

@@ -15,6 +15,8 @@ use state::{
 use tracing::error;
 
 use crate::clock;
+use crate::threads;
+use crate::watchdog::{Health, Probe};
 
 /// Why the store cannot answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -136,6 +138,11 @@ pub(crate) struct CloseJournal(pub(crate) Vec<u32>);
 #[rtype(result = "StoreResult<Option<RunResult>>")]
 pub(crate) struct FindResult(pub(crate) [u8; 32]);
 
+/// Notes that the node lives.
+#[derive(Debug, Message)]
+#[rtype(result = "StoreResult<()>")]
+pub(crate) struct NoteAlive;
+
 /// The store actor.
 pub(crate) struct Store {
     state_dir: PathBuf,
@@ -157,6 +164,7 @@ impl Store {
         match &mut self.database {
             Some(database) => Ok(database),
             empty @ None => {
+                threads::name_current(c"store");
                 let database = Database::open(&self.state_dir).inspect_err(|error| {
                     error!(%error, "state database cannot be opened");
                 })?;
@@ -281,5 +289,21 @@ impl Handler<FindResult> for Store {
 
     fn handle(&mut self, message: FindResult, _: &mut Self::Context) -> Self::Result {
         Ok(self.database()?.result_of(&message.0, clock::unix_ms())?)
+    }
+}
+
+impl Handler<NoteAlive> for Store {
+    type Result = StoreResult<()>;
+
+    fn handle(&mut self, _: NoteAlive, _: &mut Self::Context) -> Self::Result {
+        Ok(self.database()?.note_alive(clock::unix_ms())?)
+    }
+}
+
+impl Handler<Probe> for Store {
+    type Result = Health;
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) -> Health {
+        Health::Well
     }
 }

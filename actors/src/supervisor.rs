@@ -5,7 +5,9 @@
 //! each end of a connection goes through the pure policy of [`protocol::reconnect`], and a fresh
 //! connection actor is made with the next generation number, or the process exits with a code.
 
+mod ending;
 mod reload;
+mod state;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,126 +15,48 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use node_config::endpoint::PlannedEndpoint;
-use protocol::close::{Close, CloseCode};
-use protocol::connect::NodeDescription;
+use protocol::close::Close;
+use protocol::connect::{CHALLENGE_DEADLINE, HELLO_DEADLINE, NodeDescription, UPGRADE_DEADLINE};
 use protocol::credentials::Credentials;
-use protocol::failure::{ConnectFailure, FailureCode};
+use protocol::failure::FailureClass;
 use protocol::identity::DeviceIdentity;
+use protocol::pairing::LONGEST_POLL_WAIT;
 use protocol::reconnect::{Decision, Ended, Next, Reconnect, Situation};
 use sd_notify::NotifyState;
 use secrecy::SecretString;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info};
 
+pub use self::ending::{Ending, Exit};
 use self::reload::Reloading;
-use crate::announce::{self, Announcer};
-use crate::approval::{Approval, Shutdown};
-use crate::browser::{Browser, StopBrowsers};
-use crate::connection::{Connection, ConnectionOptions, Disconnect};
+pub(crate) use self::state::SurfaceState;
+use self::state::{Lifecycle, State};
+use crate::announce::{self, Announcer, Severity};
+use crate::approval::Approval;
+use crate::browser::Browser;
+use crate::connection::{Connection, ConnectionOptions, KEEP_TOKEN_DEADLINE};
+use crate::credential_source::CredentialSources;
 use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
+use crate::notify;
 use crate::pairing::{AwaitOperator, DeviceAccepted, OperatorTask, Pairing};
 use crate::reload::Reload;
-use crate::store::{ClearAuthFailure, ClearDeviceToken, RecordAuthFailure, Store, TokenScope};
+use crate::status::{LastExit, NodeStatus};
+use crate::store::{ClearAuthFailure, ClearDeviceToken, NoteAlive, Store, TokenScope};
+use crate::watchdog::{Due, Health, Probe, Watchdog};
 
-/// Longest wait for the running commands to be gone at shutdown: TERM, 2 s, KILL, and a margin
-/// for the kernel (interfaces: shutdown).
-const STOP_COMMANDS: Duration = Duration::from_secs(5);
-/// Longest wait for the connection's orderly end at shutdown.
-const STOP_CONNECTION: Duration = Duration::from_secs(1);
 /// Longest wait for the database while exiting.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time that an attempt may take to be in service or over, with the disk write in it.
+const ATTEMPT: Duration = Duration::from_secs(
+    UPGRADE_DEADLINE.as_secs()
+        + CHALLENGE_DEADLINE.as_secs()
+        + HELLO_DEADLINE.as_secs()
+        + KEEP_TOKEN_DEADLINE.as_secs(),
+);
+/// How often the database is told that the node lives: what is known of one that was killed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(300);
 /// Messages that may wait for this actor.
 const MAILBOX: usize = 256;
-
-/// How the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// A terminal auth pause: only an operator can help.
-    AuthPaused,
-    /// SIGTERM.
-    Terminated,
-    /// SIGINT.
-    Interrupted,
-}
-
-impl Exit {
-    /// The process exit code (design: exit codes).
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::AuthPaused => 1,
-            Self::Terminated => 143,
-            Self::Interrupted => 130,
-        }
-    }
-}
-
-/// What the node is doing, as a service manager shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// Waiting before the very first attempt (D19).
-    HeldBack { wait: Duration },
-    /// An attempt is under way, or the wait before the next.
-    Connecting,
-    /// In service.
-    Connected {
-        gateway_version: String,
-        surface: SurfaceState,
-    },
-    /// The gateway waits for an operator to let this node in.
-    AwaitingPairing { task: OperatorTask },
-    /// On the way out.
-    Stopping,
-}
-
-impl State {
-    fn status_line(&self, url: &str) -> String {
-        match self {
-            Self::HeldBack { wait } => format!(
-                "waiting {} before connecting: the gateway refused this credential last time",
-                humantime::format_duration(*wait)
-            ),
-            Self::Connecting => format!("connecting to {url}"),
-            Self::Connected {
-                gateway_version,
-                surface: SurfaceState::Pending { command },
-            } => {
-                format!(
-                    "connected to {url} ({gateway_version}), commands await approval: {command}"
-                )
-            }
-            Self::Connected {
-                gateway_version, ..
-            } => {
-                format!("connected to {url} ({gateway_version})")
-            }
-            Self::AwaitingPairing {
-                task: OperatorTask::ApproveDevice(pending),
-            } => {
-                format!("awaiting pairing: {}", pending.approval_command())
-            }
-            Self::AwaitingPairing {
-                task: OperatorTask::WidenScopes,
-            } => "awaiting approval of this node's scopes".to_owned(),
-            Self::Stopping => "stopping".to_owned(),
-        }
-    }
-}
-
-/// What is known of the command surface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SurfaceState {
-    /// The gateway has not shown it.
-    Unknown,
-    /// Invokes come through.
-    Approved,
-    /// An operator has to approve it.
-    Pending {
-        /// With this command.
-        command: String,
-    },
-}
 
 /// A connection is in service; its device token is on disk.
 #[derive(Debug, Message)]
@@ -182,9 +106,10 @@ pub(crate) struct TokenKept {
 #[rtype(result = "()")]
 pub(crate) struct SurfaceChanged(pub(crate) SurfaceState);
 
+/// Asks what the node is doing. Running commands are not this actor's to tell.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct StopRequested(Exit);
+#[rtype(result = "NodeStatus")]
+pub(crate) struct TellStatus;
 
 /// The other actors of the tree.
 pub(crate) struct Family {
@@ -207,6 +132,10 @@ pub(crate) struct SupervisorOptions {
     pub(crate) hold_back: Option<Duration>,
     /// Reads everything again.
     pub(crate) reload: Reload,
+    /// Where the shared credentials came from.
+    pub(crate) credential_sources: CredentialSources,
+    /// How the node last ended.
+    pub(crate) last_exit: Option<LastExit>,
 }
 
 /// The supervisor actor.
@@ -226,22 +155,27 @@ pub(crate) struct Supervisor {
     connection: Option<Addr<Connection>>,
     reconnect: Reconnect,
     generation: u64,
-    state: State,
+    lifecycle: Lifecycle,
+    credential_sources: CredentialSources,
+    /// What the latest attempt presents.
+    credential_source: Option<String>,
+    /// What has to happen next, and by when.
+    due: Due,
     announcer: Announcer,
     notified_ready: bool,
     reload: Reload,
     reloading: Reloading,
     /// Set once only the connection's end is waited for.
     stopping: Option<Exit>,
-    exit: Rc<Cell<Option<Exit>>>,
+    ended: Rc<Cell<Option<Ending>>>,
 }
 
 impl Supervisor {
-    /// Starts the supervisor; how the process ends is left in `exit` before the system stops.
+    /// Starts the supervisor; how the process ends is left in `ended` before the system stops.
     pub(crate) fn launch(
         options: SupervisorOptions,
         family: Family,
-        exit: Rc<Cell<Option<Exit>>>,
+        ended: Rc<Cell<Option<Ending>>>,
     ) -> Addr<Self> {
         let token_scope = TokenScope {
             device_id: options.identity.device_id().as_str().to_owned(),
@@ -261,23 +195,26 @@ impl Supervisor {
             connection: None,
             reconnect: Reconnect::default(),
             generation: 0,
-            state: State::Connecting,
+            lifecycle: Lifecycle::new(options.last_exit),
+            credential_sources: options.credential_sources,
+            credential_source: None,
+            due: Due::NOTHING,
             announcer: Announcer::default(),
             notified_ready: false,
             reload: options.reload,
             reloading: Reloading::No,
             stopping: None,
-            exit,
+            ended,
         }
         .start()
     }
 
     fn enter(&mut self, state: State) {
-        if self.state != state {
+        if *self.lifecycle.state() != state {
             debug!(state = ?state, generation = self.generation, "node state");
         }
-        self.state = state;
-        let status = self.state.status_line(&self.endpoint.url());
+        self.lifecycle.enter(state);
+        let status = self.lifecycle.state().status_line(&self.endpoint.url());
         notify(&[NotifyState::Status(&status)]);
     }
 
@@ -285,23 +222,28 @@ impl Supervisor {
         let Some(pairing) = self.pairing.clone() else {
             return;
         };
-        if self.state == State::Stopping || self.connection.is_some() {
+        if self.lifecycle.is_stopping() || self.connection.is_some() {
             return;
         }
         self.generation += 1;
-        if !matches!(self.state, State::AwaitingPairing { .. }) {
+        if matches!(self.lifecycle.state(), State::AwaitingPairing { .. }) {
+            self.lifecycle.retrying();
+        } else {
             self.enter(State::Connecting);
         }
+        self.due = Due::within(ATTEMPT, "the attempt to connect is not over");
         let attempt = self.reconnect.attempt();
         let first_choice = self.credentials.select(false);
         self.presented = first_choice.secrets().into_iter().cloned().collect();
+        let auth = self.credentials.select(attempt.add_device_token);
+        self.credential_source = self.credential_sources.of(&auth);
         debug!(generation = self.generation, ?attempt, "connecting");
         self.connection = Some(Connection::launch(ConnectionOptions {
             generation: self.generation,
             endpoint: Rc::clone(&self.endpoint),
             node: Rc::clone(&self.node),
             identity: Rc::clone(&self.identity),
-            auth: self.credentials.select(attempt.add_device_token),
+            auth,
             protocol: attempt.protocol,
             supervisor: ctx.address(),
             pairing,
@@ -314,8 +256,10 @@ impl Supervisor {
         }
     }
 
-    fn connect_after(&self, wait: Duration, ctx: &mut Context<Self>) {
+    fn connect_after(&mut self, wait: Duration, ctx: &mut Context<Self>) {
         debug!(wait = %humantime::format_duration(wait), "reconnecting");
+        self.lifecycle.retry_after(wait);
+        self.due = Due::within(wait, "the next attempt has not started");
         ctx.run_later(wait, Self::connect);
     }
 
@@ -332,8 +276,8 @@ impl Supervisor {
     fn follow(&mut self, decision: Decision, ended: ConnectionEnded, ctx: &mut Context<Self>) {
         match decision.next {
             Next::Reconnect { after } => {
-                self.announcer.complain(complaint(&ended));
-                self.enter(State::Connecting);
+                self.announcer.complain(&complaint(&ended));
+                self.enter(waiting_state(&ended.ended, after));
                 self.connect_after(after, ctx);
             }
             Next::AwaitPairing(pending) => {
@@ -346,138 +290,40 @@ impl Supervisor {
 
     fn await_operator(&mut self, task: OperatorTask) {
         self.enter(State::AwaitingPairing { task: task.clone() });
+        self.due = Due::within(LONGEST_POLL_WAIT, "nobody looked again for an approval");
         let Some(pairing) = &self.pairing else { return };
         if pairing.try_send(AwaitOperator(task)).is_err() {
             error!("pairing actor does not take messages");
         }
     }
 
-    fn exit_for_operator(&mut self, ended: &ConnectionEnded, ctx: &mut Context<Self>) {
-        let close = ended
-            .close
-            .clone()
-            .unwrap_or_else(|| Close::new(CloseCode::PolicyViolation, "connect failed"));
-        let code = match &ended.ended {
-            Ended::Refused(ConnectFailure {
-                code: Some(code), ..
-            }) => code.clone(),
-            Ended::Refused(_) | Ended::Closed { .. } | Ended::Unreachable => {
-                FailureCode::AuthDeviceTokenMismatch
-            }
-        };
-        if let Ended::Refused(failure) = &ended.ended {
-            self.announcer
-                .line(&announce::connect_failed(&failure.error.message));
-        }
-        self.announcer.line(&announce::paused(&close, &code));
-        self.announcer.line(&announce::closed(&close));
-        if let Some(remedy) = announce::remedy(&code) {
-            self.announcer.line(&format!("openclaw-node: {remedy}"));
-        }
-        self.enter(State::Stopping);
-        let record = RecordAuthFailure {
-            gateway_scope: self.token_scope.gateway_scope.clone(),
-            secrets: std::mem::take(&mut self.presented),
-            detail_code: code.name().to_owned(),
-        };
-        let recorded = self.family.store.send(record).timeout(STORE_DEADLINE);
-        let browsers = self
-            .family
-            .browser
-            .send(StopBrowsers)
-            .timeout(STOP_COMMANDS);
-        let recorded = async move {
-            let (recorded, stopped) = futures_util::future::join(recorded, browsers).await;
-            if let Err(error) = stopped {
-                error!(%error, "browsers did not end in time");
-            }
-            recorded
-        };
-        ctx.spawn(recorded.into_actor(self).map(|recorded, actor, _| {
-            if !matches!(recorded, Ok(Ok(()))) {
-                error!("the failure is not remembered; the next start will try at once");
-            }
-            actor.leave(Exit::AuthPaused);
-        }));
-    }
-
-    fn leave(&self, exit: Exit) {
-        self.exit.set(Some(exit));
-        System::current().stop();
-    }
-
-    fn stop(&mut self, exit: Exit, ctx: &mut Context<Self>) {
-        if self.state == State::Stopping {
-            return debug!("already stopping; signal ignored");
-        }
-        self.enter(State::Stopping);
-        notify(&[NotifyState::Stopping]);
-        let commands_ended = self.family.approval.send(Shutdown).timeout(STOP_COMMANDS);
-        let browsers_ended = self
-            .family
-            .browser
-            .send(StopBrowsers)
-            .timeout(STOP_COMMANDS);
-        let all_ended = async move {
-            let (commands, browsers) =
-                futures_util::future::join(commands_ended, browsers_ended).await;
-            if let Err(error) = browsers {
-                error!(%error, "browsers did not end in time");
-            }
-            commands
-        };
-        ctx.spawn(all_ended.into_actor(self).map(move |ended, actor, ctx| {
-            if let Err(error) = ended {
-                error!(%error, "commands did not end in time");
-            }
-            actor.disconnect(exit, ctx);
-        }));
-    }
-
-    /// Closes the connection and leaves when it has ended, or after a deadline.
-    fn disconnect(&mut self, exit: Exit, ctx: &mut Context<Self>) {
-        self.stopping = Some(exit);
-        let asked = self
-            .connection
-            .as_ref()
-            .map(|connection| connection.try_send(Disconnect));
-        match asked {
-            Some(Ok(())) => {
-                ctx.run_later(STOP_CONNECTION, move |actor, _| actor.leave(exit));
-            }
-            Some(Err(_)) | None => self.leave(exit),
-        }
-    }
-
-    fn watch_signals(&self, ctx: &mut Context<Self>) {
-        for (kind, exit) in [
-            (SignalKind::terminate(), Exit::Terminated),
-            (SignalKind::interrupt(), Exit::Interrupted),
-        ] {
-            match signal(kind) {
-                Ok(mut stream) => {
-                    let supervisor = ctx.address();
-                    let watch = async move {
-                        while stream.recv().await.is_some() {
-                            if supervisor.send(StopRequested(exit)).await.is_err() {
-                                break;
-                            }
-                        }
-                    };
-                    ctx.spawn(watch.into_actor(self));
-                }
-                Err(error) => {
-                    error!(%error, "signal cannot be watched; it will end the node at once")
-                }
-            }
-        }
-    }
-
-    /// Tells systemd that this actor still turns, at half of the interval that it asks for.
-    fn feed_watchdog(ctx: &mut Context<Self>) {
+    /// Watches over every part of the node, if the service manager wants to know.
+    fn start_watchdog(&self, ctx: &mut Context<Self>) {
         if let Some(interval) = sd_notify::watchdog_enabled() {
-            ctx.run_interval(interval / 2, |_, _| notify(&[NotifyState::Watchdog]));
+            let parts = [
+                ("supervisor", ctx.address().recipient()),
+                ("approval", self.family.approval.clone().recipient()),
+                ("exec", self.family.exec.clone().recipient()),
+                ("store", self.family.store.clone().recipient()),
+            ];
+            Watchdog::new(interval, parts).start();
         }
+    }
+
+    fn give_sign_of_life(&mut self, _: &mut Context<Self>) {
+        if self.family.store.try_send(NoteAlive).is_err() {
+            debug!("store does not take messages");
+        }
+    }
+}
+
+/// What the node is doing while it waits for its next attempt.
+fn waiting_state(ended: &Ended, wait: Duration) -> State {
+    match ended {
+        Ended::Refused(failure) if failure.class() == FailureClass::RateLimited => {
+            State::RateLimited { wait }
+        }
+        Ended::Refused(_) | Ended::Closed { .. } | Ended::Unreachable => State::Connecting,
     }
 }
 
@@ -492,12 +338,6 @@ fn complaint(ended: &ConnectionEnded) -> String {
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "the service manager was not told");
-    }
-}
-
 impl Actor for Supervisor {
     type Context = Context<Self>;
 
@@ -505,7 +345,8 @@ impl Actor for Supervisor {
         ctx.set_mailbox_capacity(MAILBOX);
         self.watch_signals(ctx);
         self.watch_reload(ctx);
-        Self::feed_watchdog(ctx);
+        self.start_watchdog(ctx);
+        ctx.run_interval(SIGN_OF_LIFE, Self::give_sign_of_life);
         let pairing = Pairing::new(
             self.token_scope.clone(),
             self.device_token.take(),
@@ -516,11 +357,12 @@ impl Actor for Supervisor {
         match self.hold_back.take() {
             Some(wait) => {
                 self.enter(State::HeldBack { wait });
-                let status = self.state.status_line(&self.endpoint.url());
-                self.announcer.line(&format!("openclaw-node: {status}"));
+                let status = self.lifecycle.state().status_line(&self.endpoint.url());
+                self.announcer
+                    .line(Severity::Warning, &format!("openclaw-node: {status}"));
                 notify(&[NotifyState::Ready]);
                 self.notified_ready = true;
-                ctx.run_later(wait, Self::connect);
+                self.connect_after(wait, ctx);
             }
             None => self.connect(ctx),
         }
@@ -531,13 +373,14 @@ impl Handler<ConnectionReady> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, ready: ConnectionReady, _: &mut Context<Self>) {
-        if ready.generation != self.generation || self.state == State::Stopping {
+        if ready.generation != self.generation || self.lifecycle.is_stopping() {
             return;
         }
+        self.due = Due::NOTHING;
         self.reconnect.connected();
         self.announcer.recovered();
         self.announcer
-            .line(&announce::connected(&self.endpoint.url()));
+            .line(Severity::Notice, &announce::connected(&self.endpoint.url()));
         info!(
             generation = ready.generation,
             connection = ready.connection_id,
@@ -576,11 +419,13 @@ impl Handler<ConnectionEnded> for Supervisor {
         }
         self.connection = None;
         if let Some(exit) = self.stopping {
-            return self.leave(exit);
+            return self.leave_as_asked(exit);
         }
-        if self.state == State::Stopping {
+        if self.lifecycle.is_stopping() {
             return;
         }
+        self.lifecycle
+            .note_end(ended.close.as_ref(), &complaint(&ended));
         let situation = self.situation(ended.device_token.is_some());
         let decision = self
             .reconnect
@@ -593,6 +438,7 @@ impl Handler<ConnectionEnded> for Supervisor {
             return self.follow(decision, ended, ctx);
         };
         self.credentials.set_device_token(None);
+        self.due = Due::within(STORE_DEADLINE, "the dead device token is not forgotten");
         let clear = ClearDeviceToken {
             scope: self.token_scope.clone(),
             token,
@@ -632,7 +478,7 @@ impl Handler<SurfaceChanged> for Supervisor {
     fn handle(&mut self, changed: SurfaceChanged, _: &mut Context<Self>) {
         if let State::Connected {
             gateway_version, ..
-        } = &self.state
+        } = self.lifecycle.state()
         {
             let gateway_version = gateway_version.clone();
             self.enter(State::Connected {
@@ -643,10 +489,33 @@ impl Handler<SurfaceChanged> for Supervisor {
     }
 }
 
-impl Handler<StopRequested> for Supervisor {
-    type Result = ();
+impl Handler<TellStatus> for Supervisor {
+    type Result = MessageResult<TellStatus>;
 
-    fn handle(&mut self, requested: StopRequested, ctx: &mut Context<Self>) {
-        self.stop(requested.0, ctx);
+    fn handle(&mut self, _: TellStatus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.lifecycle.status(
+            self.endpoint.url(),
+            self.generation,
+            self.credential_source.clone(),
+        ))
+    }
+}
+
+impl Handler<Probe> for Supervisor {
+    type Result = ResponseFuture<Health>;
+
+    /// Answers for its connection too, which comes and goes.
+    fn handle(&mut self, probe: Probe, _: &mut Context<Self>) -> Self::Result {
+        let health = self.due.health();
+        let connection = self.connection.clone();
+        Box::pin(async move {
+            match (health, connection) {
+                // A connection that ended meanwhile owes no answer.
+                (Health::Well, Some(connection)) => {
+                    connection.send(probe).await.unwrap_or(Health::Well)
+                }
+                (health, _) => health,
+            }
+        })
     }
 }

@@ -1,20 +1,21 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+mod reload;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::{NodeOptions, Reload, Reloaded};
+use actors::{Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Fingerprint, GatewayScope, PlannedEndpoint,
-    allows_insecure_private_ws, check_plaintext,
+    Configuration, CredentialQuery, Environment, Fingerprint, Paths, PlannedEndpoint,
+    allows_insecure_private_ws, check_plaintext, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -22,11 +23,13 @@ use protocol::identity::DeviceIdentity;
 use protocol::reconnect;
 use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
+use tracing::warn;
 
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
-use super::output;
+use super::{life, output};
 use crate::exit::{Exit, Failure};
+use crate::logging::{LogFormat, LogOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -38,6 +41,12 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// How to write logs [default: journald under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Write logs to this file instead of standard error, and rotate it by size
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
     /// Ignore the credentials of openclaw.json: only variables count
     #[arg(long, hide = true)]
     auth_from_env: bool,
@@ -46,19 +55,59 @@ pub(super) struct Arguments {
     env_file: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, Failure> {
-    let usage = |error| Failure::usage(error, process);
+impl Arguments {
+    /// How this run logs.
+    pub(super) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            format: self.log_format,
+            file: self.log_file.clone(),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&arguments.endpoint.flags(), None).map_err(usage)?;
-    let configuration =
-        Configuration::load(process, arguments.env_file.as_deref()).map_err(Failure::new)?;
+    PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
+        .map_err(|error| Failure::usage(error, environment))?;
+    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
+    let (state_dir, ended) = match configuration {
+        Ok(configuration) => (
+            Some(configuration.paths.state_dir.clone()),
+            start(arguments, environment, configuration),
+        ),
+        Err(error) => (
+            Paths::from_environment(environment)
+                .ok()
+                .map(|paths| paths.state_dir),
+            Err(Failure::new(error)),
+        ),
+    };
+    if let Some(state_dir) = state_dir {
+        match &ended {
+            Ok(ending) => life::remember(&state_dir, Exit::Node(ending.exit), &ending.reason),
+            Err(failure) if failure.is_usage => {}
+            Err(failure) => life::remember(&state_dir, failure.exit, &failure.to_string()),
+        }
+    }
+    ended.map(|ending| Exit::Node(ending.exit))
+}
+
+/// Runs the node to its end. The state is locked until this returns.
+fn start(
+    arguments: &Arguments,
+    process_environment: &Environment,
+    configuration: Configuration,
+) -> Result<Ending, Failure> {
+    let usage = |error| Failure::usage(error, process_environment);
     let Configuration {
         paths,
         environment,
         openclaw_json,
         ..
     } = &configuration;
-    warn(&openclaw_json.warnings);
+    for warning in &openclaw_json.warnings {
+        warn!("{warning}");
+    }
 
     let _lock = StateLock::acquire(&paths.state_dir)?;
     let mut database = Database::open(&paths.state_dir)?;
@@ -104,7 +153,10 @@ pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, 
         only_environment: arguments.auth_from_env,
     })
     .map_err(Failure::new)?;
-    warn(&given.warnings);
+    for warning in &given.warnings {
+        warn!("{warning}");
+    }
+    let credential_sources = reload::sources(&given);
     let credentials = Credentials::new(
         given.token.map(|secret| secret.value),
         given.password.map(|secret| secret.value),
@@ -113,10 +165,19 @@ pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, 
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
+    let last_exit = database.begin_life(unix_ms())?;
+    let control_socket = control_socket(&paths.state_dir, process_environment)
+        .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
+        .ok();
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let browser = browser_options(&configuration, &environment);
-    let reload = reload(arguments, process, endpoint.scope());
-    let exit = actors::run(NodeOptions {
+    let reload = reload::reload(
+        process_environment,
+        arguments.env_file.as_deref(),
+        arguments.auth_from_env,
+        endpoint.scope(),
+    );
+    actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
         description: NodeDescription {
             display_name: profile.display_name,
@@ -128,6 +189,7 @@ pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, 
         endpoint,
         identity,
         credentials,
+        credential_sources,
         device_token,
         hold_back,
         exec_config: configuration.openclaw_json.exec,
@@ -137,46 +199,11 @@ pub(super) fn run(arguments: &Arguments, process: &Environment) -> Result<Exit, 
         settings: configuration.settings,
         earlier,
         kept_results,
+        last_exit,
+        control_socket,
         reload,
     })
-    .map_err(Failure::new)?;
-    Ok(Exit::Node(exit))
-}
-
-/// Reads everything again as it was read at start. By then the endpoint is the saved one.
-fn reload(arguments: &Arguments, process: &Environment, endpoint: GatewayScope) -> Reload {
-    let process = process.clone();
-    let env_file = arguments.env_file.clone();
-    let only_environment = arguments.auth_from_env;
-    Arc::new(move |has_device_token| {
-        let configuration = Configuration::load(&process, env_file.as_deref())
-            .map_err(|error| error.to_string())?;
-        warn(&configuration.openclaw_json.warnings);
-        let given = node_config::Credentials::resolve(CredentialQuery {
-            environment: &configuration.environment,
-            openclaw_json: &configuration.openclaw_json,
-            home: &configuration.paths.home,
-            saved: Some(&endpoint),
-            planned: &endpoint,
-            has_device_token,
-            only_environment,
-        })
-        .map_err(|error| error.to_string())?;
-        warn(&given.warnings);
-        Ok(Reloaded {
-            token: given.token.map(|secret| secret.value),
-            password: given.password.map(|secret| secret.value),
-            environment: BaseEnvironment::new(configuration.variables_for_commands()),
-            exec_config: configuration.openclaw_json.exec,
-            settings: configuration.settings,
-        })
-    })
-}
-
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    .map_err(Failure::new)
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
@@ -279,7 +306,8 @@ fn hold_back(
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock in unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

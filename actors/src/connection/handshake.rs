@@ -22,7 +22,7 @@ use crate::supervisor::ConnectionReady;
 /// (wire protocol §9).
 const CLOSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 /// Longest wait for the device token to be on disk.
-const KEEP_TOKEN_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_TOKEN_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Connection {
     pub(super) fn on_challenge(&mut self, payload: &str, ctx: &mut Context<Self>) {

@@ -8,12 +8,16 @@ use actix::prelude::*;
 use protocol::connect::NodeDescription;
 use protocol::reconnect::{Decision, Next};
 use sd_notify::NotifyState;
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use super::{ConnectionEnded, State, Supervisor, notify};
-use crate::bounds;
+use super::{ConnectionEnded, State, Supervisor};
+use crate::announce::Severity;
+use crate::credential_source::CredentialSources;
 use crate::reload::{PolicyReloaded, Reloaded, SettingsReloaded};
+use crate::watchdog::Due;
+use crate::{bounds, notify};
 
 /// Longest wait for everything to be read: four credentials, from programs that may take the two
 /// minutes that can be configured at most (config §4.1).
@@ -75,15 +79,26 @@ impl Supervisor {
         }));
     }
 
+    fn use_shared(
+        &mut self,
+        token: Option<SecretString>,
+        password: Option<SecretString>,
+        sources: CredentialSources,
+    ) {
+        self.credentials.set_shared(token, password);
+        self.credential_sources = sources;
+    }
+
     fn take_over(&mut self, reloaded: Reloaded) {
         let Reloaded {
             token,
             password,
+            credential_sources,
             exec_config,
             settings,
             environment,
         } = reloaded;
-        self.credentials.set_shared(token, password);
+        self.use_shared(token, password, credential_sources);
         self.node = std::rc::Rc::new(NodeDescription {
             path_env: environment.search_path().to_string_lossy().into_owned(),
             ..(*self.node).clone()
@@ -116,6 +131,7 @@ impl Supervisor {
         if !matches!(decision.next, Next::Exit) || self.credentials.has_other_than_device_token() {
             return self.follow(decision, ended, ctx);
         }
+        self.due = Due::within(DEADLINE, "the credentials are not read again");
         self.read_again(false, ctx, move |actor, read, ctx| {
             let found = read.is_ok_and(
                 |Reloaded {
@@ -139,7 +155,7 @@ impl Handler<ReloadRequested> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: ReloadRequested, ctx: &mut Context<Self>) {
-        if self.state == State::Stopping {
+        if self.lifecycle.is_stopping() {
             return;
         }
         if self.reloading != Reloading::No {
@@ -156,13 +172,17 @@ impl Handler<ReloadRequested> for Supervisor {
             match read {
                 Ok(reloaded) => {
                     actor.take_over(reloaded);
-                    actor
-                        .announcer
-                        .line("openclaw-node: configuration and credentials were read again");
+                    actor.announcer.line(
+                        Severity::Notice,
+                        "openclaw-node: configuration and credentials were read again",
+                    );
                 }
-                Err(error) => actor.announcer.line(&format!(
-                    "openclaw-node: nothing was reloaded, everything stays as it was: {error}"
-                )),
+                Err(error) => actor.announcer.line(
+                    Severity::Error,
+                    &format!(
+                        "openclaw-node: nothing was reloaded, everything stays as it was: {error}"
+                    ),
+                ),
             }
             notify(&[NotifyState::Ready]);
             let once_more = actor.reloading == Reloading::AndOnceMore;

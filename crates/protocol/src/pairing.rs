@@ -117,6 +117,8 @@ const POLL_PHASES: [(u32, Duration); 4] = [
     (10 * 60 / 15, Duration::from_secs(15)),
 ];
 const LAST_POLL_WAIT: Duration = Duration::from_secs(60);
+/// The longest that a wait can be, jitter included.
+pub const LONGEST_POLL_WAIT: Duration = Duration::from_secs(72);
 
 impl PollSchedule {
     /// The wait before the next poll.

@@ -146,6 +146,12 @@ impl Database {
         Ok(database)
     }
 
+    /// Whether there is a database; it need not be one that can be opened.
+    #[must_use]
+    pub fn exists(state_dir: &Path) -> bool {
+        folder::database_path(state_dir).exists()
+    }
+
     /// Opens the database for reading only; `None` when there is none.
     ///
     /// Makes and changes nothing, neither file nor folder, unless a node was killed and left a
