@@ -176,6 +176,30 @@ async fn a_row_that_became_unreadable_denies_everything_and_is_not_overwritten()
 }
 
 #[tokio::test]
+async fn while_the_store_cannot_be_read_nothing_runs_and_then_everything_is_as_before() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    let _node = home.run(gateway.port()).start();
+    let view = gateway.admit(DEADLINE).await.unwrap();
+    done(&home, &["allowlist", "add", "echo"]).await;
+    assert!(run(&gateway, &view, json!(["echo"])).await.is_ok());
+    let before = get(&home).await;
+    let database = Connection::open(home.database()).unwrap();
+    let rename = |from: &str, to: &str| {
+        let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+        database.execute(&rename, []).unwrap();
+    };
+    rename("exec_approvals_config", "away");
+    for _ in 0..2 {
+        let denied = run(&gateway, &view, json!(["echo"])).await;
+        assert_eq!(denied.error().1, "SYSTEM_RUN_DISABLED: security=deny");
+    }
+    rename("away", "exec_approvals_config");
+    assert!(run(&gateway, &view, json!(["echo"])).await.is_ok());
+    assert_eq!(get(&home).await["hash"], before["hash"]);
+}
+
+#[tokio::test]
 async fn a_document_is_set_from_a_file_or_standard_input_as_json5() {
     let home = Home::new();
     let file = home.path().join("approvals.json5");

@@ -237,6 +237,9 @@ async fn every_segment_has_its_executable_and_its_rule_or_why_there_is_none() {
     }
     assert_eq!(code(&human), 4);
 
+    let hint = shown.contains("for root every file is one that it may change");
+    assert_eq!(hint, nix::unistd::geteuid().is_root(), "{shown}");
+
     let one = home.program(["approvals", "explain", "--", "cat", "x"]);
     let one = one.output().await;
     assert_eq!(code(&one), 3);

@@ -15,7 +15,9 @@
 pub mod act;
 pub mod browser;
 pub mod cdp;
+mod coerce;
 pub mod control;
+mod element;
 pub mod endpoint;
 pub mod executable;
 pub mod launch;

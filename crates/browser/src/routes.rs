@@ -82,7 +82,7 @@ pub async fn dispatch(control: &Control, browser: &Rc<Browser>, request: &Reques
         (Method::Get, ["snapshot"]) => {
             snapshot::snapshot(&Page::of(browser, request).await?, request).await
         }
-        (Method::Post, ["act"]) => act::act(&Page::of(browser, request).await?, request).await,
+        (Method::Post, ["act"]) => act::act(browser, request).await,
         _ => Err(RouteError::not_found("Not Found")),
     }
 }

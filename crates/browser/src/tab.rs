@@ -104,6 +104,11 @@ impl Tab {
             self.enable_one("Page.setLifecycleEventsEnabled", json!({"enabled": true})),
             self.enable_one("Runtime.enable", json!({})),
             self.enable_one("Network.enable", json!({})),
+            // Pages that are not in front have the focus all the same, so that input reaches them.
+            self.enable_one(
+                "Emulation.setFocusEmulationEnabled",
+                json!({"enabled": true}),
+            ),
             self.enable_one(
                 "Target.setAutoAttach",
                 json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true}),
@@ -113,6 +118,10 @@ impl Tab {
         let (_, tree) = futures_util::future::try_join(enabled, tree).await?;
         if let Some(frame) = tree.pointer("/frameTree/frame") {
             let mut state = self.state.borrow_mut();
+            // Events are seen at once, this answer only later: what they said is newer.
+            if state.document > 0 {
+                return Ok(());
+            }
             state.url = frame_url(frame);
             state.main_frame = text(frame, "id").to_owned();
             state.loader = text(frame, "loaderId").to_owned();
@@ -233,9 +242,11 @@ impl Tab {
                     state.url = text(params, "url").to_owned();
                 }
             }),
-            "Page.frameAttached" => self.change(|state| {
-                state.frames.insert(text(params, "frameId").to_owned());
-            }),
+            "Page.frameAttached" => {
+                let frame = text(params, "frameId");
+                self.refs.borrow_mut().frames.place(frame);
+                self.change(|state| state.frames.insert(frame.to_owned()));
+            }
             "Page.lifecycleEvent" => self.change(|state| state.on_lifecycle(params)),
             "Page.javascriptDialogOpening" => {
                 let answer = self.change(|state| state.dialogs.open(params));
@@ -270,10 +281,12 @@ impl Tab {
             return;
         };
         let id = text(frame, "id").to_owned();
-        self.change(|state| state.frames.insert(id));
+        self.change(|state| state.frames.insert(id.clone()));
         if frame.get("parentId").is_some() {
             return self.change(|_| ());
         }
+        let left = self.url();
+        self.refs.borrow_mut().frames.main_frame_left(&id, &left);
         self.change(|state| {
             state.url = frame_url(frame);
             state.main_frame = text(frame, "id").to_owned();

@@ -9,6 +9,7 @@ use clap::Args;
 use exec::clearance::Circumstances;
 use exec::explanation::{BasisName, Explanation, Outcome, Question, RuleView, explain};
 use exec::host::Host;
+use nix::unistd::geteuid;
 
 use super::super::output;
 use super::keeper::Keeper;
@@ -27,6 +28,10 @@ const GATEWAY_SHELL: [&str; 2] = [
 
 /// The reason of what waits for a human.
 const APPROVAL_REQUIRED: &str = DenialReason::ApprovalRequired.as_str();
+
+/// Why approvals fail for root more often (exec and approvals §10, §14).
+const ROOT_HINT: &str = "hint         for root every file is one that it may change, so a command line that names a program by \
+    its path cannot be approved; name it without, or run the node as another user\n";
 
 #[derive(Debug, Args)]
 #[command(
@@ -129,6 +134,9 @@ fn human(question: &Question, explanation: &Explanation) -> String {
         let _ = writeln!(shown, "starts       {}", command_line(argv));
     }
     let _ = writeln!(shown, "outcome      {}", outcome(explanation));
+    if cannot_be_approved(explanation) && geteuid().is_root() {
+        shown.push_str(ROOT_HINT);
+    }
     shown
 }
 
@@ -182,6 +190,11 @@ fn rule(rule: &RuleView) -> String {
     }
 }
 
+/// Whether it waits for a human who could not help.
+fn cannot_be_approved(explanation: &Explanation) -> bool {
+    explanation.decision == Outcome::Deny && explanation.reason == Some(APPROVAL_REQUIRED)
+}
+
 fn outcome(explanation: &Explanation) -> String {
     let message = explanation.message.as_deref().unwrap_or_default();
     let reason = explanation.reason.unwrap_or_default();
@@ -198,7 +211,7 @@ fn outcome(explanation: &Explanation) -> String {
         (Outcome::Ask, _) => {
             format!("a human would be asked, and it would run once approved: {because}")
         }
-        (Outcome::Deny, _) if explanation.reason == Some(APPROVAL_REQUIRED) => {
+        (Outcome::Deny, _) if cannot_be_approved(explanation) => {
             format!("denied, and no approval would help: {because}")
         }
         (Outcome::Deny, _) => format!("denied: {because}"),

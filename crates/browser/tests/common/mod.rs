@@ -1,0 +1,206 @@
+//! A real Chromium, a site on loopback, and the routes that a gateway would call.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use node_config::BrowserSettings;
+use openclaw_node_browser::browser::Browser;
+use openclaw_node_browser::control::{Control, ControlOptions, Places};
+use openclaw_node_browser::request::{Method, Reply, Request};
+use openclaw_node_browser::routes::dispatch;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Pages by path.
+type Pages = HashMap<&'static str, &'static str>;
+
+/// A browser with one page open.
+pub(crate) struct Harness {
+    control: Control,
+    browser: Rc<Browser>,
+    origin: String,
+    target: String,
+    _state: TempDir,
+}
+
+/// Runs a test with a browser that shows the first of the pages.
+pub(crate) fn with_pages(
+    pages: &[(&'static str, &'static str)],
+    settings: impl FnOnce(&mut BrowserSettings),
+    test: impl AsyncFnOnce(&Harness),
+) {
+    let pages: Pages = pages.iter().copied().collect();
+    let start = *pages.keys().find(|path| **path == "/").unwrap_or(&"/");
+    let mut browser_settings = BrowserSettings {
+        headless: Some(true),
+        // Tests may run as root, where Chromium has no sandbox.
+        no_sandbox: true,
+        allow_private_network: Some(true),
+        ..BrowserSettings::default()
+    };
+    settings(&mut browser_settings);
+    actix_rt::System::new().block_on(async {
+        let harness = Harness::start(pages, start, browser_settings).await;
+        test(&harness).await;
+        harness.control.shut_down().await;
+    });
+}
+
+impl Harness {
+    async fn start(pages: Pages, start: &str, mut settings: BrowserSettings) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        actix_rt::spawn(serve(listener, Rc::new(pages)));
+        let state = tempfile::tempdir().unwrap();
+        // The browser's port is the gateway's plus 11.
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        settings.gateway_port = free.local_addr().unwrap().port() - 11;
+        drop(free);
+        let control = Control::new(ControlOptions {
+            settings,
+            places: Places {
+                state_dir: state.path().join("state"),
+                temporary: state.path().join("tmp"),
+            },
+            environment: std::env::vars_os().collect(),
+            headless_override: None,
+        })
+        .unwrap();
+        let browser = control.browser("openclaw").unwrap();
+        let mut harness = Self {
+            control,
+            browser,
+            origin,
+            target: String::new(),
+            _state: state,
+        };
+        harness.target = harness.open(start).await;
+        harness
+    }
+
+    /// Opens a page of the site in a new tab; returns the tab.
+    pub(crate) async fn open(&self, path: &str) -> String {
+        let body = json!({"url": self.url(path)});
+        let opened = self.post("/tabs/open", body).await.unwrap();
+        let target = opened["targetId"].as_str().unwrap().to_owned();
+        let wait = json!({"kind": "wait", "loadState": "load", "targetId": target});
+        self.post("/act", wait).await.unwrap();
+        target
+    }
+
+    /// The address of a page of the site.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    /// A GET of any route.
+    pub(crate) async fn get(&self, path: &str, query: Value) -> Reply {
+        self.dispatch(Method::Get, path, query, json!({})).await
+    }
+
+    /// A POST to any route.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.dispatch(Method::Post, path, json!({}), body).await
+    }
+
+    async fn dispatch(&self, method: Method, path: &str, query: Value, body: Value) -> Reply {
+        let request = Request {
+            method,
+            path: path.to_owned(),
+            query: members(query),
+            body: members(body),
+            timeout: Duration::from_secs(60),
+        };
+        dispatch(&self.control, &self.browser, &request).await
+    }
+
+    /// A snapshot of the page.
+    pub(crate) async fn snapshot(&self, query: Value) -> Value {
+        let mut query = members(query);
+        query.insert("targetId".to_owned(), json!(self.target));
+        self.get("/snapshot", Value::Object(query)).await.unwrap()
+    }
+
+    /// The text of a snapshot of the page.
+    pub(crate) async fn text(&self, query: Value) -> String {
+        self.snapshot(query).await["snapshot"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// An act on the page.
+    pub(crate) async fn act(&self, act: Value) -> Reply {
+        let mut act = members(act);
+        act.insert("targetId".to_owned(), json!(self.target));
+        self.post("/act", Value::Object(act)).await
+    }
+
+    /// What a script of the page says.
+    pub(crate) async fn eval(&self, script: &str) -> Value {
+        let evaluated = self.act(json!({"kind": "evaluate", "fn": script})).await;
+        evaluated.unwrap()["result"].clone()
+    }
+
+    /// The ref of the line of a snapshot that holds the words.
+    pub(crate) async fn reference(&self, words: &str) -> String {
+        let text = self.text(json!({"interactive": true})).await;
+        let line = text.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("no {words} in:\n{text}"));
+        let (_, rest) = line.split_once("[ref=").unwrap();
+        rest.split_once(']').unwrap().0.to_owned()
+    }
+}
+
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        other => panic!("{other} has no members"),
+    }
+}
+
+async fn serve(listener: TcpListener, pages: Rc<Pages>) {
+    while let Ok((connection, _)) = listener.accept().await {
+        let pages = Rc::clone(&pages);
+        actix_rt::spawn(async move {
+            // A browser that hangs up needs no answer.
+            answer(connection, &pages).await.ok();
+        });
+    }
+}
+
+async fn answer(mut connection: TcpStream, pages: &Pages) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        let read = connection.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&buffer[..read]);
+    }
+    let request = String::from_utf8_lossy(&request);
+    let path = request.split(' ').nth(1).unwrap_or("/");
+    let path = path.split('?').next().unwrap_or("/");
+    let (status, body) = match pages.get(path) {
+        Some(page) => ("200 OK", *page),
+        None => ("404 Not Found", ""),
+    };
+    let attachment = if path.ends_with(".bin") {
+        "content-disposition: attachment\r\n"
+    } else {
+        ""
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\n{attachment}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(body.as_bytes()).await?;
+    connection.shutdown().await
+}
