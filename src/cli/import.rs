@@ -91,6 +91,19 @@ fn take_over(
     Ok(Report::of(&old, Outcome::Imported))
 }
 
+/// Stops the old node host's service, and becomes what it was; for `install --takeover`. Tells
+/// what it took.
+///
+/// # Errors
+/// As for `import --takeover`.
+pub(super) fn take_over_service(
+    paths: &Paths,
+    environment: &Environment,
+) -> Result<Vec<String>, Failure> {
+    let report = take_over(&paths.state_dir, paths, environment, true)?;
+    Ok(report.lines())
+}
+
 fn look(from: &Path, paths: &Paths) -> Result<Report, Failure> {
     let old = OldNodeHost::at(from, paths)?;
     if let Some(database) = Database::open_read_only(&paths.state_dir)?

@@ -6,12 +6,13 @@ mod plan;
 use std::path::PathBuf;
 
 use clap::Args;
-use node_config::Environment;
+use node_config::{Environment, Paths, PlannedEndpoint};
 use service::action::{self, Action, Replace, Report};
 use service::hint::{Hint, HintKind};
 use service::manager::ServiceManager;
 
-use self::plan::Plan;
+use self::plan::{Plan, Refusal};
+use super::command_arguments::CommandArguments;
 use super::endpoint_arguments::EndpointArguments;
 use super::service_manager::{self, print};
 use crate::exit::{Exit, Failure};
@@ -26,9 +27,20 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    #[command(flatten)]
+    commands: CommandArguments,
+    /// Accepted as upstream does, and ignored: this node host shares no installed apps
+    #[arg(long, hide = true)]
+    share_installed_apps: bool,
+    /// Accepted as upstream does, and ignored
+    #[arg(long, hide = true)]
+    no_share_installed_apps: bool,
     /// Reinstall, or replace another service of that name; what was there is kept as a backup
     #[arg(long)]
     force: bool,
+    /// Stop upstream's node host, become the device that it is, and replace its service
+    #[arg(long, conflicts_with_all = ["system", "force"])]
+    takeover: bool,
     /// Drop the secrets that an earlier install stored, unless they are given again
     #[arg(long)]
     forget_credentials: bool,
@@ -68,21 +80,27 @@ fn install(arguments: &Arguments, environment: &Environment) -> Result<Report, F
         return Ok(failed(&"Invalid --runtime (use \"node\" or \"bun\")"));
     }
     // Wrong flags are refused before anything is asked.
-    if let Err(error) = node_config::PlannedEndpoint::plan(&arguments.endpoint.flags(), None) {
+    if let Err(error) = PlannedEndpoint::plan(&arguments.endpoint.flags(), None) {
+        return Ok(failed(&error));
+    }
+    if let Err(error) = arguments.commands.choose() {
         return Ok(failed(&error));
     }
     let manager = service_manager::find(arguments.system, environment)?;
     let report = match prepare(arguments, environment, manager.as_ref()) {
         Ok(plan) => {
             let report = action::install(manager.as_ref(), &plan.definition, &plan.secrets);
-            report.with_warnings(plan.warnings)
+            report.with_lines(plan.notes).with_warnings(plan.warnings)
         }
         Err(report) => *report,
     };
     let has_runtime = arguments.runtime.is_some() || arguments.runtime_path.is_some();
+    let apps_note = arguments.share_installed_apps.then(|| {
+        "--share-installed-apps is ignored: this node host shares no installed apps".to_owned()
+    });
     let note = has_runtime
         .then(|| "--runtime is ignored: this node host is a program of its own".to_owned());
-    Ok(report.with_warnings(note))
+    Ok(report.with_warnings(note).with_warnings(apps_note))
 }
 
 /// Everything before the first byte is written.
@@ -97,17 +115,29 @@ fn prepare(
             .enable_linger()
             .map_err(|error| Box::new(Report::service_error(Action::Install, &error)))?;
     }
-    let replace = if arguments.force {
+    let replace = if arguments.force || arguments.takeover {
         Replace::Yes
     } else {
         Replace::No
     };
     action::check_installable(manager, replace)?;
-    Plan::make(arguments, environment, manager).map_err(|error| {
-        let hint = error.hint.map(|text| Hint::new(HintKind::Generic, text));
-        let text = format!("Node install failed: {}", error.text);
-        Box::new(Report::failed(Action::Install, text).with_hints(hint))
-    })
+    let make = || Plan::make(arguments, environment, manager).map_err(refused);
+    let plan = make()?;
+    if !arguments.takeover {
+        return Ok(plan);
+    }
+    let failed = |error: &dyn std::fmt::Display| refused(Refusal::new(error));
+    let paths = Paths::from_environment(environment).map_err(|error| failed(&error))?;
+    let notes =
+        super::import::take_over_service(&paths, environment).map_err(|error| failed(&error))?;
+    // The gateway is the one that the old node host saved.
+    Ok(Plan { notes, ..make()? })
+}
+
+fn refused(refusal: Refusal) -> Box<Report> {
+    let hint = refusal.hint.map(|text| Hint::new(HintKind::Generic, text));
+    let text = format!("Node install failed: {}", refusal.text);
+    Box::new(Report::failed(Action::Install, text).with_hints(hint))
 }
 
 /// Where the system's own configuration decides about services, we do not.

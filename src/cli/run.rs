@@ -25,6 +25,7 @@ use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 use tracing::warn;
 
+use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
 use super::{life, output};
@@ -47,6 +48,8 @@ pub(super) struct Arguments {
     /// Write logs to this file instead of standard error, and rotate it by size
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    #[command(flatten)]
+    commands: CommandArguments,
     /// Ignore the credentials of openclaw.json: only variables count
     #[arg(long, hide = true)]
     auth_from_env: bool,
@@ -69,11 +72,15 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     // Wrong flags are refused before anything is touched on disk.
     PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
         .map_err(|error| Failure::usage(error, environment))?;
+    let commands = arguments
+        .commands
+        .choose()
+        .map_err(|error| Failure::usage(error, environment))?;
     let configuration = Configuration::load(environment, arguments.env_file.as_deref());
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(arguments, environment, configuration),
+            start(arguments, commands, environment, configuration),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -95,6 +102,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 /// Runs the node to its end. The state is locked until this returns.
 fn start(
     arguments: &Arguments,
+    commands: CommandChoice,
     process_environment: &Environment,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
@@ -135,7 +143,13 @@ fn start(
     if let Some(old) = &old_node_host {
         old.become_it(&mut database)?;
     }
-    let profile = save_profile(&mut database, arguments, profile.as_ref(), &endpoint)?;
+    let profile = save_profile(
+        &mut database,
+        arguments,
+        commands,
+        profile.as_ref(),
+        &endpoint,
+    )?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
         device_id: identity.device_id().as_str(),
@@ -185,6 +199,7 @@ fn start(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path_env: environment.search_path().to_string_lossy().into_owned(),
             offers_browser: browser.is_some(),
+            only: profile.commands,
         },
         endpoint,
         identity,
@@ -255,6 +270,7 @@ pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoi
 fn save_profile(
     database: &mut Database,
     arguments: &Arguments,
+    commands: CommandChoice,
     previous: Option<&NodeProfile>,
     endpoint: &PlannedEndpoint,
 ) -> Result<NodeProfile, Failure> {
@@ -274,7 +290,7 @@ fn save_profile(
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
         endpoint: Some(endpoint_to_save(endpoint)),
-        commands: previous.and_then(|profile| profile.commands.clone()),
+        commands: commands.over(previous.and_then(|profile| profile.commands.clone())),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)

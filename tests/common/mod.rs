@@ -1,11 +1,13 @@
 //! What the behaviour tests share: the real binary, a gateway beside it, and waits with deadlines.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod capture;
 pub(crate) mod control;
 pub(crate) mod home;
 pub(crate) mod invoke;
 pub(crate) mod node;
 pub(crate) mod process;
+pub(crate) mod sandbox;
 pub(crate) mod service_manager;
 
 use std::time::Duration;

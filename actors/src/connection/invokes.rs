@@ -25,7 +25,14 @@ impl Connection {
         }
         let id = request.id.clone();
         self.invokes.insert(request.id.clone(), request.node_id);
-        let command = match request.command {
+        // What was not declared is not there, whatever a gateway remembers of an earlier time.
+        let command = request.command.and_then(|command| {
+            let is_declared = self.options.node.declares(command);
+            is_declared
+                .then_some(command)
+                .ok_or(command.name().to_owned())
+        });
+        let command = match command {
             Ok(command) => command,
             Err(name) => {
                 debug!(invoke = %id, command = name, "command not supported");

@@ -1,5 +1,6 @@
 //! The challenge, and the one `connect` request that answers it (§4, §5).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -111,6 +112,24 @@ pub struct NodeDescription {
     pub path_env: String,
     /// Whether it offers its browser.
     pub offers_browser: bool,
+    /// The only commands to offer, of those that there are; `None` offers all.
+    pub only: Option<BTreeSet<String>>,
+}
+
+impl NodeDescription {
+    /// The commands that this node offers, in the order that it declares them in.
+    pub fn declared(&self) -> impl Iterator<Item = Command> + '_ {
+        Command::declared(self.offers_browser).filter(|command| match &self.only {
+            Some(only) => only.contains(command.name()),
+            None => true,
+        })
+    }
+
+    /// Whether a gateway may ask for this command.
+    #[must_use]
+    pub fn declares(&self, wanted: Command) -> bool {
+        self.declared().any(|command| command == wanted)
+    }
 }
 
 /// Protocol numbers that a connect request may offer.
@@ -225,14 +244,15 @@ impl<'a> ConnectParams<'a> {
                 mode: ROLE,
                 instance_id: node.instance_id.trim(),
             },
-            caps: if node.offers_browser {
+            caps: if node
+                .declared()
+                .any(|command| matches!(command, Command::Browser(_)))
+            {
                 CAPABILITIES_WITH_BROWSER
             } else {
                 CAPABILITIES
             },
-            commands: Command::declared(node.offers_browser)
-                .map(Command::name)
-                .collect(),
+            commands: node.declared().map(Command::name).collect(),
             path_env: &node.path_env,
             auth,
             role: ROLE,
@@ -267,6 +287,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             path_env: "/usr/bin:/bin".to_owned(),
             offers_browser: false,
+            only: None,
         }
     }
 
@@ -378,6 +399,22 @@ mod tests {
         };
         assert_eq!(declared(true), [true; 3]);
         assert_eq!(declared(false), [false; 3]);
+    }
+
+    #[test]
+    fn a_list_of_commands_leaves_nothing_else_declared() {
+        let with = |names: &[&str]| NodeDescription {
+            offers_browser: true,
+            only: Some(names.iter().map(|&name| name.to_owned()).collect()),
+            ..node()
+        };
+        let names =
+            |node: &NodeDescription| -> Vec<&str> { node.declared().map(Command::name).collect() };
+        let which = with(&["system.which", "not.there"]);
+        assert_eq!(names(&which), ["system.which"]);
+        let run = Command::parse("system.run").unwrap();
+        assert!(!which.declares(run) && with(&["system.run"]).declares(run));
+        assert_eq!(names(&with(&[])), Vec::<&str>::new());
     }
 
     #[test]

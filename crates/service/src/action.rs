@@ -178,7 +178,9 @@ impl Report {
         self
     }
 
-    fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+    /// Adds lines that people read about a success.
+    #[must_use]
+    pub fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.lines.extend(lines);
         self
     }

@@ -12,6 +12,8 @@ const TEMPLATE: &[u8] = include_bytes!("../../../launchd/ai.openclaw.node.plist"
 
 /// The option by which the node is told where its secrets are.
 pub(crate) const ENV_FILE_OPTION: &str = "--env-file";
+/// The option by which the node writes its log itself, and rotates it by size: launchd does not.
+pub(crate) const LOG_FILE_OPTION: &str = "--log-file";
 
 /// What an agent needs beside the definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,8 @@ fn arguments(definition: &Definition, places: &AgentPlaces) -> Result<Value, Unr
         Value::String("run".to_owned()),
         Value::String(ENV_FILE_OPTION.to_owned()),
         environment_file,
+        Value::String(LOG_FILE_OPTION.to_owned()),
+        word("the log file's path", text(&places.log_file)?)?,
     ];
     let mut option = "";
     for argument in &definition.run_arguments {
@@ -244,6 +248,8 @@ mod tests {
             "run",
             "--env-file",
             "/Users/a b/.openclaw/service-env/ai.openclaw.node.env",
+            "--log-file",
+            "/Users/a b/Library/Logs/openclaw/node.log",
         ];
         command.extend(arguments);
         assert_eq!(agent.command, command);

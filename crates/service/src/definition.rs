@@ -72,7 +72,9 @@ impl Owner {
                 .iter()
                 .any(|(known, found)| known == name && found == value)
         };
-        if is_this_program && rest.first().is_some_and(|word| word == "run") {
+        let begins_with_run = rest.first().is_some_and(|word| word == "run");
+        // Upstream's command has the word `node` before, so a renamed program is known as well.
+        if begins_with_run && (is_this_program || has(KIND)) {
             Self::Native
         } else if has(KIND) || mentions_node_run(command) {
             Self::Upstream
@@ -165,6 +167,8 @@ mod tests {
                 Owner::Native,
             ),
             (&["/usr/bin/openclaw-node", "run"], &none, Owner::Native),
+            (&["/opt/renamed", "run"], &marked, Owner::Native),
+            (&["/opt/renamed", "run"], &none, Owner::Foreign),
             (
                 &[
                     "/usr/bin/node",

@@ -148,12 +148,13 @@ impl EnvironmentFile {
         self.values.is_empty()
     }
 
-    /// Writes the file for its owner only, whole or not at all; an empty one is removed.
+    /// Writes the file for its owner only, whole or not at all. An empty one is removed, but for the
+    /// shell form: an agent names its file, and the node would miss it.
     ///
     /// # Errors
     /// [`EnvironmentFileError::Unusable`].
     pub fn store(&self, path: &Path, syntax: Syntax) -> Result<(), EnvironmentFileError> {
-        let stored = if self.is_empty() {
+        let stored = if self.is_empty() && syntax == Syntax::Systemd {
             files::remove(path).map(|_| ())
         } else {
             let text = SecretString::from(self.render(syntax));

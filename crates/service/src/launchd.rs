@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::agent::{self, Agent, AgentPlaces, ENV_FILE_OPTION};
+use crate::agent::{self, Agent, AgentPlaces, ENV_FILE_OPTION, LOG_FILE_OPTION};
 use crate::availability::Unavailable;
 use crate::definition::{self, Definition, LABEL, Owner, Platform};
 use crate::drift::{self, Drift};
@@ -396,7 +396,11 @@ impl ServiceManager for Launchd {
         };
         let arguments = definition::run_arguments(&installed.command).unwrap_or_default();
         let arguments = match arguments {
-            [option, _, rest @ ..] if option == ENV_FILE_OPTION => rest,
+            [env_file, _, log_file, _, rest @ ..]
+                if env_file == ENV_FILE_OPTION && log_file == LOG_FILE_OPTION =>
+            {
+                rest
+            }
             all => all,
         };
         let expected = Definition {

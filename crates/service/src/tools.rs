@@ -131,7 +131,8 @@ impl Tools {
 
     /// Lets time pass between two looks at something that cannot be waited for.
     pub fn pause(&self, length: Duration) {
-        self.runtime.block_on(tokio::time::sleep(length));
+        self.runtime
+            .block_on(async { tokio::time::sleep(length).await });
     }
 }
 

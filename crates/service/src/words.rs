@@ -5,8 +5,19 @@
 
 /// Why a word cannot stand in a unit file at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it holds a line break or a NUL, which no service file can carry")]
-pub struct Unwritable;
+pub enum Unwritable {
+    /// A line ends where it must not.
+    #[error("it holds a line break or a NUL, which no service file can carry")]
+    LineBreak,
+    /// systemd accepts no program by such a name, however it is written.
+    #[error(
+        "systemd runs no program whose path holds a quotation mark, a backslash or a control character"
+    )]
+    ProgramName,
+    /// White space at an end would be stripped.
+    #[error("it begins or ends with white space or a backslash, which systemd would not keep")]
+    End,
+}
 
 /// A unit file line that systemd would not understand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +35,11 @@ pub enum Unreadable {
 /// # Errors
 /// [`Unwritable`].
 pub fn program(path: &str) -> Result<String, Unwritable> {
+    let is_unsafe =
+        |character: char| matches!(character, '"' | '\'' | '\\') || character.is_ascii_control();
+    if path.contains(is_unsafe) {
+        return Err(Unwritable::ProgramName);
+    }
     quoted(path, |_| None)
 }
 
@@ -48,8 +64,11 @@ pub fn assignment(name: &str, value: &str) -> Result<String, Unwritable> {
 /// # Errors
 /// [`Unwritable`]; also for white space at an end, which systemd would strip.
 pub fn bare_path(path: &str) -> Result<String, Unwritable> {
-    if path.contains(['\n', '\r', '\0']) || path.trim() != path || path.ends_with('\\') {
-        return Err(Unwritable);
+    if path.contains(['\n', '\r', '\0']) {
+        return Err(Unwritable::LineBreak);
+    }
+    if path.trim() != path || path.ends_with('\\') {
+        return Err(Unwritable::End);
     }
     Ok(path.replace('%', "%%"))
 }
@@ -66,7 +85,7 @@ fn quoted(
     let mut written = String::with_capacity(text.len() + 2);
     for character in text.chars() {
         match character {
-            '\n' | '\r' | '\0' => return Err(Unwritable),
+            '\n' | '\r' | '\0' => return Err(Unwritable::LineBreak),
             '%' => written.push_str("%%"),
             '"' => written.push_str("\\\""),
             '\\' => written.push_str("\\\\"),
@@ -225,14 +244,21 @@ mod tests {
     #[test]
     fn line_breaks_are_refused() {
         for text in ["a\nb", "a\rb", "\n", "a\0b"] {
-            assert_eq!(argument(text), Err(Unwritable), "{text:?}");
-            assert_eq!(program(text), Err(Unwritable), "{text:?}");
-            assert_eq!(assignment("A", text), Err(Unwritable), "{text:?}");
-            assert_eq!(bare_path(text), Err(Unwritable), "{text:?}");
+            assert_eq!(argument(text), Err(Unwritable::LineBreak), "{text:?}");
+            assert_eq!(program(text), Err(Unwritable::ProgramName), "{text:?}");
+            assert_eq!(
+                assignment("A", text),
+                Err(Unwritable::LineBreak),
+                "{text:?}"
+            );
+            assert_eq!(bare_path(text), Err(Unwritable::LineBreak), "{text:?}");
+        }
+        for text in ["/a\"b", "/a'b", "/a\\b", "/a\tb"] {
+            assert_eq!(program(text), Err(Unwritable::ProgramName), "{text:?}");
         }
         assert_eq!(bare_path("/a b/50%").as_deref(), Ok("/a b/50%%"));
-        assert_eq!(bare_path("/a "), Err(Unwritable));
-        assert_eq!(bare_path("/a\\"), Err(Unwritable));
+        assert_eq!(bare_path("/a "), Err(Unwritable::End));
+        assert_eq!(bare_path("/a\\"), Err(Unwritable::End));
     }
 
     #[test]

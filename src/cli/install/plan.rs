@@ -4,8 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use node_config::{
-    Configuration, Environment, Paths, PlannedEndpoint, allows_insecure_private_ws, check_plaintext,
+    Configuration, CredentialQuery, Credentials, Environment, Paths, PlannedEndpoint,
+    SavedEndpoint, allows_insecure_private_ws, check_plaintext,
 };
+use protocol::connect::ROLE;
 use secrecy::ExposeSecret as _;
 use service::action::is_temporary;
 use service::definition::{Definition, Platform};
@@ -13,9 +15,10 @@ use service::drift;
 use service::environment_file::{EnvironmentFile, MANAGED};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR, SYSTEM_USER};
-use state::Database;
+use state::{Database, DeviceTokenKey};
 
 use super::Arguments;
+use crate::cli::command_arguments::CommandChoice;
 use crate::cli::endpoint_arguments::saved_endpoint;
 
 /// What [`service::action::install`] takes.
@@ -23,7 +26,10 @@ use crate::cli::endpoint_arguments::saved_endpoint;
 pub(super) struct Plan {
     pub(super) definition: Definition,
     pub(super) secrets: EnvironmentFile,
+    /// What the operator should know about the configuration.
     pub(super) warnings: Vec<String>,
+    /// What the operator reads about what was done before.
+    pub(super) notes: Vec<String>,
 }
 
 /// Why nothing is installed.
@@ -43,7 +49,7 @@ impl<E: std::error::Error> From<E> for Refusal {
 }
 
 impl Refusal {
-    fn new(text: impl std::fmt::Display) -> Self {
+    pub(super) fn new(text: impl std::fmt::Display) -> Self {
         Self {
             text: text.to_string(),
             hint: None,
@@ -64,16 +70,30 @@ impl Plan {
         let variables = variables(arguments.system, environment)?;
         let service_environment = service_environment(environment, &variables, &secrets);
         let configuration = Configuration::load(&service_environment, None)?;
-        let endpoint = planned_endpoint(arguments, &configuration)?;
+        let database = Database::open_read_only(&configuration.paths.state_dir)?;
+        let saved = saved(database.as_ref())?;
+        let flags = arguments.endpoint.flags_over(&configuration);
+        let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref())?;
         check_plaintext(&endpoint, allows_insecure_private_ws(&service_environment))?;
+        // Only whether it can be told counts: the node finds its secrets where they are.
+        let credentials = Credentials::resolve(CredentialQuery {
+            environment: &configuration.environment,
+            openclaw_json: &configuration.openclaw_json,
+            home: &configuration.paths.home,
+            saved: saved.as_ref().and_then(SavedEndpoint::scope).as_ref(),
+            planned: &endpoint.scope(),
+            has_device_token: has_device_token(database.as_ref(), &endpoint)?,
+            only_environment: false,
+        })?;
         Ok(Self {
             definition: Definition {
                 program,
-                run_arguments: run_arguments(arguments, &endpoint),
+                run_arguments: run_arguments(arguments, &endpoint, saved.as_ref()),
                 environment: variables,
             },
             secrets,
-            warnings: Vec::new(),
+            warnings: [configuration.openclaw_json.warnings, credentials.warnings].concat(),
+            notes: Vec::new(),
         })
     }
 }
@@ -198,27 +218,38 @@ fn service_environment(
     passed.chain(given).chain(kept).collect()
 }
 
-fn planned_endpoint(
-    arguments: &Arguments,
-    configuration: &Configuration,
-) -> Result<PlannedEndpoint, Refusal> {
-    let profile = match Database::open_read_only(&configuration.paths.state_dir)? {
-        Some(database) => database.node_profile()?,
-        None => None,
+fn saved(database: Option<&Database>) -> Result<Option<SavedEndpoint>, Refusal> {
+    let profile = database.map(Database::node_profile).transpose()?.flatten();
+    Ok(profile
+        .and_then(|profile| profile.endpoint)
+        .map(|saved| saved_endpoint(&saved)))
+}
+
+fn has_device_token(
+    database: Option<&Database>,
+    endpoint: &PlannedEndpoint,
+) -> Result<bool, Refusal> {
+    let Some(database) = database else {
+        return Ok(false);
     };
-    let saved = profile
-        .as_ref()
-        .and_then(|profile| profile.endpoint.as_ref())
-        .map(saved_endpoint);
-    Ok(PlannedEndpoint::plan(
-        &arguments.endpoint.flags_over(configuration),
-        saved.as_ref(),
-    )?)
+    let Some(stored) = database.identity()? else {
+        return Ok(false);
+    };
+    let token = database.device_token(DeviceTokenKey {
+        device_id: stored.identity.device_id().as_str(),
+        role: ROLE,
+        gateway_scope: endpoint.scope().as_str(),
+    })?;
+    Ok(token.is_some())
 }
 
 /// The flags of `run`, in upstream's order (service §2.1). They say the whole endpoint, so that
 /// the service always goes where it was installed for.
-fn run_arguments(arguments: &Arguments, endpoint: &PlannedEndpoint) -> Vec<String> {
+fn run_arguments(
+    arguments: &Arguments,
+    endpoint: &PlannedEndpoint,
+    saved: Option<&SavedEndpoint>,
+) -> Vec<String> {
     let mut words = vec![
         "--host".to_owned(),
         endpoint.host().to_owned(),
@@ -233,9 +264,15 @@ fn run_arguments(arguments: &Arguments, endpoint: &PlannedEndpoint) -> Vec<Strin
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
     };
+    // An empty path clears the saved one, which `run` would take otherwise.
+    let is_path_saved = saved.is_some_and(|saved| saved.context_path.is_some());
+    let context_path = endpoint
+        .context_path()
+        .or(is_path_saved.then_some(""))
+        .map(str::to_owned);
     let options = [
         ("--tls-fingerprint", pin),
-        ("--context-path", endpoint.context_path().map(str::to_owned)),
+        ("--context-path", context_path),
         ("--node-id", trimmed(&arguments.node_id)),
         ("--display-name", trimmed(&arguments.display_name)),
     ];
@@ -247,5 +284,13 @@ fn run_arguments(arguments: &Arguments, endpoint: &PlannedEndpoint) -> Vec<Strin
             None => {}
         }
     }
+    // Wrong ones were refused before.
+    words.extend(
+        arguments
+            .commands
+            .choose()
+            .iter()
+            .flat_map(CommandChoice::to_flags),
+    );
     words
 }
