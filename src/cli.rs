@@ -10,6 +10,7 @@ mod identity;
 mod import;
 mod install;
 mod life;
+mod live_status;
 mod output;
 mod restart;
 mod run;

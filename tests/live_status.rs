@@ -9,13 +9,15 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use common::control::{ask, socket_of, status, status_with};
-use common::home::Home;
+use common::home::{Account, Home};
 use common::invoke::{params, send};
 use common::process::pids_in;
 use common::{CONNECTED, DEADLINE, admitted, answers, gateway, offline, strict_gateway, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// A port on which nobody listens.
 async fn dead_port() -> u16 {
@@ -272,4 +274,130 @@ async fn what_stands_in_the_sockets_place_is_left_alone_and_the_node_runs_withou
         fs::read_to_string(folder.join("node.sock")).unwrap(),
         "mine"
     );
+}
+
+/// The `node` member of `status --json`.
+async fn told_by_command(home: &Home) -> Value {
+    let output = home.program(["status", "--json"]).output().await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    status["node"].clone()
+}
+
+async fn lines_of_command(home: &Home) -> String {
+    let output = home.program(["status"]).output().await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_command_shows_a_running_node_a_frozen_one_and_one_that_is_down() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    let never_ran = told_by_command(&home).await;
+    assert_eq!(never_ran["state"], "stopped");
+    assert_eq!(never_ran["lastExit"], Value::Null);
+    assert!(!lines_of_command(&home).await.contains("Node:"));
+    assert!(!home.database().exists(), "looking makes nothing");
+
+    let mut node = home.run(gateway.port()).start();
+    gateway.admit(DEADLINE).await.unwrap();
+    node.line(CONNECTED).await;
+    let running = told_by_command(&home).await;
+    assert_eq!(running["pid"], node.pid().as_raw());
+    assert!(running["gateway"]["version"].is_string(), "{running}");
+    let lines = lines_of_command(&home).await;
+    assert!(lines.contains("Node: connected"), "{lines}");
+    assert!(lines.contains("Commands: 0 running, 0 queued"), "{lines}");
+
+    node.signal(Signal::SIGSTOP);
+    let frozen = told_by_command(&home).await;
+    assert_eq!(frozen["state"], Value::Null);
+    let reason = frozen["reason"].as_str().unwrap();
+    assert!(reason.contains("does not answer"), "{reason}");
+    assert_eq!(frozen["pid"], node.pid().as_raw());
+    assert_eq!(frozen["gateway"]["url"], running["gateway"]["url"]);
+    assert!(
+        lines_of_command(&home)
+            .await
+            .contains("Node: not answering")
+    );
+    node.signal(Signal::SIGCONT);
+
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.exit_code().await, 143, "{node}");
+    let down = told_by_command(&home).await;
+    assert_eq!(down["state"], "stopped");
+    assert_eq!(down["lastExit"]["code"], 143);
+    assert_eq!(down["since"], down["lastExit"]["at"]);
+    assert_eq!(down["pid"], Value::Null);
+    assert_eq!(down["gateway"]["url"], running["gateway"]["url"]);
+    let lines = lines_of_command(&home).await;
+    assert!(lines.contains("Node: stopped since "), "{lines}");
+    assert!(
+        lines.contains("Last exit: code 143, stopped by SIGTERM"),
+        "{lines}"
+    );
+}
+
+#[tokio::test]
+async fn a_watcher_sees_each_change_and_ends_with_its_reader() {
+    let gateway = gateway().await;
+    let (home, node, _) = admitted(&gateway).await;
+    let mut watcher = home
+        .program(["status", "--watch", "--json"])
+        .spawn_with_output();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let mut sees = async |state: &str| {
+        loop {
+            let line = timeout(DEADLINE, lines.next_line())
+                .await
+                .expect("a line in time");
+            let status: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
+            if status["node"]["state"] == state {
+                return;
+            }
+        }
+    };
+    sees("connected").await;
+    node.stop().await;
+    sees("stopped").await;
+    drop(lines);
+    let _node = home.run(gateway.port()).start();
+    let ended = timeout(DEADLINE, watcher.wait()).await.expect("it ends");
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn another_user_is_told_nothing_and_root_everything() {
+    let Some(account) = Account::ordinary() else {
+        return println!("skipped: only root can act for other users");
+    };
+    let gateway = gateway().await;
+    let home = Home::of(account);
+    let node = home.run(gateway.port()).start();
+    gateway.admit(DEADLINE).await.unwrap();
+    node.line(CONNECTED).await;
+    let socket = socket_of(&home);
+    assert!(status(&socket).await.is_some(), "root is told");
+
+    // Even where the modes would let others in.
+    for open in [home.path(), &home.state_dir(), &socket] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let stranger = nix::unistd::User::from_name("daemon").unwrap().unwrap();
+    let output = tokio::process::Command::new(home.path().join("openclaw-node"))
+        .args(["status", "--json"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .uid(stranger.uid.as_raw())
+        .gid(stranger.gid.as_raw())
+        .output()
+        .await
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["node"]["generation"], Value::Null, "{told}");
+    assert_ne!(told["node"]["state"], "connected", "{told}");
+    node.stop().await;
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::notify;
 
@@ -114,6 +114,7 @@ impl Watchdog {
                 }
             }
             Some((part, trouble)) => {
+                debug!(part, trouble, "watchdog ping withheld");
                 if std::mem::replace(&mut self.was_well, false) {
                     error!(
                         part,
@@ -153,5 +154,25 @@ impl Actor for Watchdog {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.ask(ctx);
         ctx.run_interval(self.interval / 3, Self::look);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_happened_in_time_is_overdue() {
+        assert_eq!(Due::NOTHING.health(), Health::Well);
+        assert_eq!(
+            Due::within(Duration::ZERO, "the attempt").health(),
+            Health::Well,
+            "a timer may be late"
+        );
+        let past = Due {
+            what: "the attempt",
+            by: Instant::now().checked_sub(Duration::from_millis(1)),
+        };
+        assert_eq!(past.health(), Health::Overdue("the attempt"));
     }
 }

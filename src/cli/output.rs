@@ -8,7 +8,13 @@ use serde::Serialize;
 /// Writes text to standard output as it is.
 pub(super) fn print(text: &str) {
     // A reader that went away (`| head`) is no failure of ours.
-    io::stdout().lock().write_all(text.as_bytes()).ok();
+    print_to_reader(text);
+}
+
+/// Writes text to standard output as it is; says whether somebody still reads.
+pub(super) fn print_to_reader(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).is_ok() && stdout.flush().is_ok()
 }
 
 /// Writes one line to standard output.

@@ -1,14 +1,25 @@
 //! `status`: the installed service as its manager sees it, and the node in it.
 
+use std::io::{self, IsTerminal as _};
+
+use actors::status::NodeStatus;
 use clap::Args;
-use node_config::Environment;
+use nix::poll::{PollTimeout, poll};
+use node_config::{Environment, Paths};
 use serde::Serialize;
 use service::drift::Drift;
 use service::linger::Linger;
 use service::status::{Inspection, ServiceStatus};
+use service::systemd::SYSTEM_STATE_DIR;
 
-use super::{output, service_manager};
+use super::run::unix_ms;
+use super::{live_status, output, service_manager};
 use crate::exit::{Exit, Failure};
+
+/// How often `--watch` looks again, in milliseconds.
+const REFRESH_MS: u16 = 2000;
+/// Moves a terminal's cursor home and clears what is there.
+const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -18,40 +29,100 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Look again every 2 s until interrupted; with --json, a line for each change
+    #[arg(long)]
+    watch: bool,
 }
 
 /// `--json`: upstream's member first, then ours.
 #[derive(Serialize)]
 struct Status<'a> {
     service: &'a ServiceStatus,
+    node: &'a NodeStatus,
     drift: &'a [Drift],
     linger: Option<&'a Linger>,
 }
 
-pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
-    let manager = service_manager::find(arguments.system, environment)?;
-    let program = super::install::program()?;
-    let inspection = Inspection::of(manager.as_ref(), &program);
-    if arguments.json {
-        let status = Status {
-            service: &inspection.service,
-            drift: &inspection.drift,
-            linger: inspection.linger.as_ref(),
+/// Everything that is shown, at one moment.
+struct Look {
+    inspection: Inspection,
+    node: NodeStatus,
+}
+
+impl Look {
+    fn take(arguments: &Arguments, environment: &Environment) -> Result<Self, Failure> {
+        let manager = service_manager::find(arguments.system, environment)?;
+        let program = super::install::program()?;
+        let state_dir = if arguments.system {
+            SYSTEM_STATE_DIR.into()
+        } else {
+            Paths::from_environment(environment)
+                .map_err(Failure::new)?
+                .state_dir
         };
-        output::json_pretty(&status).map_err(Failure::new)?;
-        return Ok(Exit::Done);
+        Ok(Self {
+            inspection: Inspection::of(manager.as_ref(), &program),
+            node: live_status::of(&state_dir, environment),
+        })
     }
-    if let Some(complaint) = inspection.complaint() {
-        output::complain(complaint);
-    }
-    for part in [
-        inspection.service_lines(),
-        inspection.remarks(),
-        inspection.closing_lines(),
-    ] {
-        for line in part {
-            output::line(line);
+
+    fn status(&self) -> Status<'_> {
+        Status {
+            service: &self.inspection.service,
+            node: &self.node,
+            drift: &self.inspection.drift,
+            linger: self.inspection.linger.as_ref(),
         }
     }
+
+    fn lines(&self) -> Vec<String> {
+        [
+            self.inspection.service_lines(),
+            live_status::lines(&self.node, unix_ms()),
+            self.inspection.remarks(),
+            self.inspection.closing_lines(),
+        ]
+        .concat()
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
+    if arguments.watch {
+        return watch(arguments, environment);
+    }
+    let look = Look::take(arguments, environment)?;
+    if arguments.json {
+        output::json_pretty(&look.status()).map_err(Failure::new)?;
+        return Ok(Exit::Done);
+    }
+    if let Some(complaint) = look.inspection.complaint() {
+        output::complain(complaint);
+    }
+    for line in look.lines() {
+        output::line(line);
+    }
     Ok(Exit::Done)
+}
+
+/// Shows the status again and again. It ends with the signal that interrupts it, or with its reader.
+fn watch(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
+    let mut shown = String::new();
+    loop {
+        let look = Look::take(arguments, environment)?;
+        let text = if arguments.json {
+            serde_json::to_string(&look.status()).map_err(Failure::new)? + "\n"
+        } else {
+            look.lines().join("\n") + "\n"
+        };
+        if text != shown {
+            let clear = !arguments.json && io::stdout().is_terminal();
+            let prefix = if clear { CLEAR_SCREEN } else { "" };
+            if !output::print_to_reader(&format!("{prefix}{text}")) {
+                return Ok(Exit::Done);
+            }
+            shown = text;
+        }
+        // Nothing is polled: this is a wait that a signal ends.
+        poll(&mut [], PollTimeout::from(REFRESH_MS)).ok();
+    }
 }

@@ -2,8 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use nix::sys::stat::fstat;
+use nix::unistd::dup2_stderr;
 
 /// The size at which a file is put aside, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -65,6 +69,7 @@ impl RotatingFile {
             // A file that cannot be put aside grows on: a long log is better than none.
             rotate(&self.path).ok();
             if let Ok(fresh) = open_current(&self.path) {
+                follow(&current.file, &fresh.file);
                 *current = fresh;
             }
         }
@@ -85,6 +90,18 @@ fn open_current(path: &Path) -> io::Result<Current> {
         .open(path)?;
     let bytes = file.metadata()?.len();
     Ok(Current { file, bytes })
+}
+
+/// Takes standard error along, where launchd has opened the same file for it: what is written there
+/// when the node crashes belongs to the current file.
+fn follow(from: &File, to: &File) {
+    let is_same = || {
+        let (stderr, from) = (fstat(io::stderr().as_fd())?, fstat(from)?);
+        nix::Result::Ok((stderr.st_dev, stderr.st_ino) == (from.st_dev, from.st_ino))
+    };
+    if is_same() == Ok(true) {
+        dup2_stderr(to).ok();
+    }
 }
 
 /// Renames every file to the next number; the last one goes.

@@ -11,7 +11,7 @@ use gateway::DEFAULT_TOKEN;
 use nix::unistd::{Gid, Uid, User};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::DEADLINE;
 use super::node::Node;
@@ -202,6 +202,11 @@ impl Launch {
         file.rewind().unwrap();
         self.command.stdin(Stdio::from(file));
         self.output().await
+    }
+
+    /// Starts it with its standard output piped.
+    pub(crate) fn spawn_with_output(mut self) -> Child {
+        self.command.stdout(Stdio::piped()).spawn().unwrap()
     }
 
     /// Runs it to its end.

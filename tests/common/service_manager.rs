@@ -46,4 +46,14 @@ impl ServiceManager {
             seen.push(notification);
         }
     }
+
+    /// Everything that was notified and not heard yet.
+    pub(crate) fn heard_so_far(&self) -> Vec<String> {
+        let mut heard = Vec::new();
+        let mut notification = vec![0; MAX_NOTIFICATION];
+        while let Ok(received) = self.socket.try_recv(&mut notification) {
+            heard.push(String::from_utf8(notification[..received].to_vec()).unwrap());
+        }
+        heard
+    }
 }

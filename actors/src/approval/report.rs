@@ -8,7 +8,7 @@ use approvals::usage::RuleKey;
 use protocol::event::{ExecDenied, ExecEventHead, NodeEvent};
 use protocol::invoke::{InvokeError, InvokeErrorCode};
 use state::journal::Decided as JournalDecided;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Asker;
 use crate::clock;
@@ -77,14 +77,6 @@ fn entry(key: &RuleKey) -> String {
 
 /// Refuses a run.
 pub(super) fn deny(asker: &Asker, request: &RunRequest, denial: Denial) {
-    info!(
-        invoke = %asker.id,
-        run_id = request.run_id,
-        command = request.command.text(),
-        agent = agent_key(request.agent_id.as_deref()),
-        reason = denial.reason.as_str(),
-        "run denied"
-    );
     let decided = journal_entry(asker, request, denial.reason.as_str(), None);
     if asker.exec.try_send(NoteDenied(decided)).is_err() {
         warn!(invoke = %asker.id, "the denial is not in the run journal");
