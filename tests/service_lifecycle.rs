@@ -588,6 +588,7 @@ async fn what_keeps_a_service_from_living_on_is_told_with_the_command() {
             "sh",
             "-ec",
             "systemd-run --quiet --property=User=tester --property=PAMName=login sleep infinity; \
+             until loginctl list-sessions --no-legend | grep tester; do sleep 0.1; done; \
              loginctl disable-linger tester",
         ])
         .await

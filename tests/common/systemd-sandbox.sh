@@ -84,6 +84,8 @@ boot() {
     cd "$root"
     pivot_root . .outside
     umount -l /.outside
+    # In a container systemd leaves this to whoever made it; credentials are passed on by it.
+    mount --make-rshared /
     exec env -i container=systemd-sandbox LANG=C.UTF-8 \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         /lib/systemd/systemd --system --unit=sandbox.target --log-target=console --log-level=notice \
