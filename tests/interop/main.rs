@@ -27,6 +27,7 @@ mod agent_turns;
 mod answers_during_pairing;
 mod approved_run;
 mod commands;
+mod credentials;
 mod first_connection;
 mod forced_pairing;
 mod fresh_policy;
