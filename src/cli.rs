@@ -12,9 +12,12 @@ mod install;
 mod life;
 mod live_status;
 mod output;
+mod pin;
 mod restart;
+mod route;
 mod run;
 mod service_manager;
+mod setup;
 mod start;
 mod status;
 mod stop;
@@ -69,6 +72,11 @@ enum Command {
     /// The gateway then sees the same device, so nothing has to be paired or approved again. The old
     /// state folder is only read. `run` does the same by itself at its first start.
     Import(import::Arguments),
+    /// Print the fingerprint of a gateway's certificate, to compare it on the gateway's machine
+    ///
+    /// Nothing is sent to the gateway. Once the fingerprint is the right one, `run --tls-fingerprint`
+    /// accepts this certificate and no other.
+    Pin(pin::Arguments),
     /// See, change and explain what this machine lets gateways run
     Approvals(approvals::Arguments),
     /// Show a whole life of a node against a gateway of its own, then clean up
@@ -103,6 +111,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Command::Identity(arguments) => identity::run(&arguments, environment),
         Command::Auth(arguments) => auth::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
+        Command::Pin(arguments) => pin::run(&arguments, environment),
         Command::Approvals(arguments) => approvals::run(&arguments, environment),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGateway(arguments) => dev_gateway::run(&arguments, environment),

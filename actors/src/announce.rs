@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use protocol::close::Close;
 use protocol::failure::FailureCode;
+use protocol::pairing::PairingRequired;
 use tracing::{error, info, warn};
 
 use self::repetition::{Kind, Repetition};
@@ -93,6 +94,14 @@ pub(crate) fn connected(url: &str) -> String {
 /// An attempt failed.
 pub(crate) fn connect_failed(message: &str) -> String {
     format!("node host gateway connect failed: {message}")
+}
+
+/// An operator has to let this device in.
+pub(crate) fn approval_needed(pending: &PairingRequired) -> String {
+    connect_failed(&format!(
+        "{pending}; on the gateway run: {}",
+        pending.approval_command()
+    ))
 }
 
 /// A connection ended.

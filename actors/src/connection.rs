@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use node_config::Reach;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::{CHALLENGE_DEADLINE, HELLO_DEADLINE, NodeDescription, ProtocolVersion};
 use protocol::credentials::Auth;
@@ -53,6 +54,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) generation: u64,
     /// Where to connect to.
     pub(crate) endpoint: Rc<node_config::endpoint::PlannedEndpoint>,
+    /// By which way.
+    pub(crate) reach: Rc<Reach>,
     /// What to tell about this node.
     pub(crate) node: Rc<NodeDescription>,
     /// Who this node is.
@@ -115,6 +118,8 @@ pub(crate) struct Connection {
     surface_refusals: u32,
     surface_polls: PollSchedule,
     host_stats_timer: Option<SpawnHandle>,
+    /// Whether the connect request was sent, with all that it tells.
+    presented: bool,
     reported: bool,
 }
 
@@ -135,6 +140,7 @@ impl Connection {
             surface_refusals: 0,
             surface_polls: PollSchedule::default(),
             host_stats_timer: None,
+            presented: false,
             reported: false,
         }
         .start()
@@ -151,6 +157,7 @@ impl Connection {
                 close,
                 detail,
                 device_token: self.options.auth.device_token().cloned(),
+                presented: self.presented,
             };
             let supervisor = self.options.supervisor.clone();
             let approval = self.options.approval.clone();
@@ -282,7 +289,8 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         let endpoint = Rc::clone(&self.options.endpoint);
-        let dial = async move { socket::dial(&endpoint).await };
+        let reach = Rc::clone(&self.options.reach);
+        let dial = async move { socket::dial(&endpoint, &reach).await };
         ctx.spawn(
             dial.into_actor(self)
                 .map(|dialed, actor, ctx| actor.on_dialed(dialed, ctx)),

@@ -14,6 +14,7 @@
 mod announce;
 mod approval;
 mod browser;
+mod candidates;
 mod clock;
 mod connection;
 pub mod control;
@@ -22,6 +23,7 @@ mod exec;
 mod host_stats;
 mod jitter;
 mod pairing;
+pub mod reach;
 mod reload;
 mod socket;
 pub mod status;
@@ -42,6 +44,7 @@ use ::browser::control::ControlOptions;
 use ::exec::environment::BaseEnvironment;
 use actix::prelude::*;
 use approvals::policy::ExecConfig;
+use node_config::Reach;
 use node_config::endpoint::PlannedEndpoint;
 use node_config::{JournalSettings, Settings};
 use protocol::connect::NodeDescription;
@@ -55,6 +58,7 @@ use tracing::{debug, warn};
 pub use crate::announce::OPERATOR_LINES;
 pub use crate::credential_source::CredentialSources;
 pub use crate::reload::{Reload, Reloaded};
+pub use crate::store::endpoint_to_save;
 pub use crate::supervisor::{Ending, Exit};
 
 use crate::approval::{Approval, ApprovalOptions};
@@ -70,6 +74,10 @@ pub struct NodeOptions {
     pub state_dir: PathBuf,
     /// Which gateway.
     pub endpoint: PlannedEndpoint,
+    /// By which way.
+    pub reach: Reach,
+    /// Where the same gateway may be as well, as its setup code says; the first that answers stays.
+    pub alternatives: Vec<(PlannedEndpoint, Reach)>,
     /// What to tell about this node.
     pub description: NodeDescription,
     /// Who this node is.
@@ -113,6 +121,8 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
     let NodeOptions {
         state_dir,
         endpoint,
+        reach,
+        alternatives,
         description,
         identity,
         mut credentials,
@@ -133,6 +143,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
     let Settings {
         exec: exec_settings,
         journal,
+        tls: _,
     } = settings;
     credentials.set_device_token(device_token.clone());
     // It goes away when this function returns, with the event loop that serves it.
@@ -169,6 +180,8 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
         let browser = Browser::start_in_arbiter(&commands.handle(), move |_| Browser::new(browser));
         let options = SupervisorOptions {
             endpoint,
+            reach,
+            alternatives,
             node: description,
             identity,
             credentials,

@@ -5,6 +5,7 @@
 //! surface, lets invokes through; it is applied to the live connection.
 
 use actix::prelude::*;
+use node_config::{GatewayScope, PlannedEndpoint};
 use protocol::pairing::{PairingRequired, PollSchedule, RequestId};
 use protocol::surface;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -45,6 +46,8 @@ pub(crate) struct DeviceAccepted {
 pub(crate) struct KeepToken {
     /// The token.
     pub(crate) token: SecretString,
+    /// The gateway that issued it.
+    pub(crate) endpoint: PlannedEndpoint,
 }
 
 /// What the gateway showed of the second gate.
@@ -62,28 +65,30 @@ pub(crate) enum SurfaceKnown {
 
 /// The pairing actor.
 pub(crate) struct Pairing {
-    scope: TokenScope,
+    device_id: String,
     supervisor: Addr<Supervisor>,
     store: Addr<Store>,
     announcer: Announcer,
     /// Runs from the first refusal to the acceptance.
     schedule: PollSchedule,
     task: Option<OperatorTask>,
-    kept_token: Option<SecretString>,
+    /// The token on disk, and who issued it.
+    kept_token: Option<(GatewayScope, SecretString)>,
     surface: Option<SurfaceKnown>,
     hinted_at_surface: bool,
 }
 
 impl Pairing {
-    /// A pairing actor for one endpoint. `kept_token` is the token that is already on disk.
+    /// A pairing actor for one device. `kept_token` is the token that is already on disk, with the
+    /// endpoint that issued it.
     pub(crate) fn new(
-        scope: TokenScope,
-        kept_token: Option<SecretString>,
+        device_id: String,
+        kept_token: Option<(GatewayScope, SecretString)>,
         supervisor: Addr<Supervisor>,
         store: Addr<Store>,
     ) -> Self {
         Self {
-            scope,
+            device_id,
             supervisor,
             store,
             announcer: Announcer::default(),
@@ -108,10 +113,7 @@ impl Actor for Pairing {
 
 fn line_for(task: &OperatorTask) -> String {
     match task {
-        OperatorTask::ApproveDevice(pending) => announce::connect_failed(&format!(
-            "{pending}; on the gateway run: {}",
-            pending.approval_command()
-        )),
+        OperatorTask::ApproveDevice(pending) => announce::approval_needed(pending),
         OperatorTask::WidenScopes => announce::connect_failed(
             "device token scope mismatch; on the gateway run: openclaw devices list, and approve this node's scopes",
         ),
@@ -161,14 +163,18 @@ impl Handler<KeepToken> for Pairing {
     type Result = ResponseActFuture<Self, Result<(), String>>;
 
     fn handle(&mut self, message: KeepToken, _: &mut Context<Self>) -> Self::Result {
-        let unchanged = self
-            .kept_token
-            .as_ref()
-            .is_some_and(|kept| kept.expose_secret() == message.token.expose_secret());
+        let gateway_scope = message.endpoint.scope();
+        let unchanged = self.kept_token.as_ref().is_some_and(|(scope, kept)| {
+            *scope == gateway_scope && kept.expose_secret() == message.token.expose_secret()
+        });
         let store = self.store.clone();
         let store_token = StoreDeviceToken {
-            scope: self.scope.clone(),
+            scope: TokenScope {
+                device_id: self.device_id.clone(),
+                gateway_scope: gateway_scope.clone(),
+            },
             token: message.token.clone(),
+            endpoint: message.endpoint,
         };
         let store_if_new = async move {
             if unchanged {
@@ -183,7 +189,7 @@ impl Handler<KeepToken> for Pairing {
             stored?;
             if !unchanged {
                 info!("device token stored");
-                actor.kept_token = Some(message.token.clone());
+                actor.kept_token = Some((gateway_scope, message.token.clone()));
             }
             actor
                 .supervisor

@@ -1,6 +1,8 @@
 //! One WebSocket to the gateway: dialling it, and the three things that the client library leaves
 //! to its user, which are joining fragments, noticing a close frame, and bounding what is queued.
 
+mod tunnel;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,14 +21,16 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use nix::sys::socket::{setsockopt, sockopt};
+use node_config::Reach;
 use node_config::endpoint::PlannedEndpoint;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::UPGRADE_DEADLINE;
 use protocol::frame::MAX_FRAME_BYTES;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Demand, Distrust, TlsError};
 
 /// How long unacknowledged data may be in flight before the kernel declares the peer dead. Below
 /// the watchdog's two ticks, so that a dead network is noticed even while we are sending.
@@ -52,8 +56,11 @@ pub(crate) enum DialError {
     #[error("no WebSocket within {}", humantime::format_duration(UPGRADE_DEADLINE))]
     Deadline,
     /// The host answered HTTP, but not with an upgrade.
-    #[error("gateway rejected websocket upgrade (HTTP {0})")]
-    Rejected(u16),
+    #[error("gateway rejected websocket upgrade (HTTP {status}){hint}", hint = upgrade_hint(*.status))]
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+    },
     /// TLS was refused, by either side.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -71,7 +78,9 @@ pub(crate) enum DialError {
 impl From<WsClientError> for DialError {
     fn from(error: WsClientError) -> Self {
         match error {
-            WsClientError::InvalidResponseStatus(status) => Self::Rejected(status.as_u16()),
+            WsClientError::InvalidResponseStatus(status) => Self::Rejected {
+                status: status.as_u16(),
+            },
             WsClientError::SendRequest(
                 SendRequestError::Connect(HttpConnectError::Disconnected)
                 | SendRequestError::Response(_),
@@ -82,6 +91,18 @@ impl From<WsClientError> for DialError {
     }
 }
 
+/// What an answer that belongs to no gateway tells (wire protocol §1.6).
+const fn upgrade_hint(status: u16) -> &'static str {
+    match status {
+        301 | 302 | 303 | 307 | 308 | 401 | 403 => {
+            "; something before the gateway wants to know who asks: for Cloudflare Access set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET, and check host, port and --context-path"
+        }
+        404 => "; check --context-path",
+        502..=504 => "; what stands before the gateway does not reach it",
+        _ => "",
+    }
+}
+
 /// Opens a WebSocket to `endpoint` with a connector, a DNS lookup and a TCP connection of its own,
 /// so that nothing of an earlier attempt can stick.
 ///
@@ -89,8 +110,9 @@ impl From<WsClientError> for DialError {
 /// [`DialError`], within [`UPGRADE_DEADLINE`].
 pub(crate) async fn dial(
     endpoint: &PlannedEndpoint,
+    reach: &Reach,
 ) -> Result<(Outbound, Writer, Messages), DialError> {
-    let socket = timeout(UPGRADE_DEADLINE, upgrade(endpoint))
+    let socket = timeout(UPGRADE_DEADLINE, upgrade(endpoint, reach, Demand::Proof))
         .await
         .map_err(|_| DialError::Deadline)??;
     let (sink, stream) = socket.split();
@@ -114,13 +136,66 @@ pub(crate) async fn dial(
     ))
 }
 
-async fn upgrade(endpoint: &PlannedEndpoint) -> Result<Socket, DialError> {
+/// Looks at the certificate of the server at `endpoint`. It is told nothing.
+///
+/// # Errors
+/// [`DialError`], within [`UPGRADE_DEADLINE`].
+pub(crate) async fn certificate_of(
+    endpoint: &PlannedEndpoint,
+    reach: &Reach,
+) -> Result<String, DialError> {
+    let upgrade = upgrade(endpoint, reach, Demand::Certificate);
+    match timeout(UPGRADE_DEADLINE, upgrade).await {
+        Err(_) => Err(DialError::Deadline),
+        Ok(Err(DialError::Tls(TlsError::Distrusted(Distrust::Shown { presented })))) => {
+            Ok(presented)
+        }
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) => Err(DialError::Tls(TlsError::NoCertificate)),
+    }
+}
+
+async fn upgrade(
+    endpoint: &PlannedEndpoint,
+    reach: &Reach,
+    demand: Demand,
+) -> Result<Socket, DialError> {
+    let client = client(endpoint, reach, demand).await?;
+    let mut request = client.ws(endpoint.url()).max_frame_size(MAX_FRAME_BYTES);
+    for (name, value) in edge_headers(reach) {
+        request = request.set_header(name, value.expose_secret());
+    }
+    let (_, socket) = request.connect().await?;
+    Ok(socket.into_map_codec(BoundedCodec))
+}
+
+/// The headers for an edge before the gateway; there are none unless the connection has TLS.
+pub(crate) fn edge_headers(reach: &Reach) -> impl Iterator<Item = (&'static str, &SecretString)> {
+    reach.edge_access.iter().flat_map(|access| {
+        [
+            ("CF-Access-Client-Id", &access.client_id),
+            ("CF-Access-Client-Secret", &access.client_secret),
+        ]
+    })
+}
+
+/// An HTTP client for one endpoint, which follows no redirect.
+pub(crate) async fn client(
+    endpoint: &PlannedEndpoint,
+    reach: &Reach,
+    demand: Demand,
+) -> Result<awc::Client, TlsError> {
     let host = endpoint.host().to_owned();
     let port = endpoint.port();
+    let proxy = reach.proxy.clone();
     let connect = actix_service::fn_service(move |request: ConnectInfo<Uri>| {
         let host = host.clone();
+        let proxy = proxy.clone();
         async move {
-            let stream = open_tcp(&host, port).await?;
+            let stream = match proxy {
+                Some(proxy) => tunnel::open(&proxy, &host, port).await?,
+                None => open_tcp(&host, port).await?,
+            };
             let uri = tls::handshake_uri(request.request());
             Ok::<_, ConnectError>(TcpConnection::new(uri, stream))
         }
@@ -130,18 +205,14 @@ async fn upgrade(endpoint: &PlannedEndpoint) -> Result<Socket, DialError> {
         .timeout(UPGRADE_DEADLINE)
         .handshake_timeout(UPGRADE_DEADLINE);
     if endpoint.tls() {
-        connector = connector.rustls_0_23(tls::client_config(endpoint).await?);
+        let config = tls::client_config(endpoint, &reach.tls, demand).await?;
+        connector = connector.rustls_0_23(config);
     }
-    let client = awc::Client::builder()
+    Ok(awc::Client::builder()
         .no_default_headers()
+        .disable_redirects()
         .connector(connector)
-        .finish();
-    let (_, socket) = client
-        .ws(endpoint.url())
-        .max_frame_size(MAX_FRAME_BYTES)
-        .connect()
-        .await?;
-    Ok(socket.into_map_codec(BoundedCodec))
+        .finish())
 }
 
 /// The library's codec, which collects a whole frame before it finds it too large; this one refuses

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use actix::prelude::*;
-use node_config::GatewayScope;
+use node_config::{Fingerprint, GatewayScope, PlannedEndpoint};
 use secrecy::{ExposeSecret as _, SecretString};
 use state::{
     Database, DeviceTokenKey, JournalBounds, JournalEntry, Plan, PlanDigest, PlanLookup,
@@ -43,6 +43,19 @@ impl From<MailboxError> for StoreError {
 
 type StoreResult<T> = Result<T, StoreError>;
 
+/// The endpoint as the state database keeps it.
+#[must_use]
+pub fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
+    let endpoint = endpoint.to_saved();
+    state::SavedEndpoint {
+        host: endpoint.host,
+        port: endpoint.port,
+        tls: endpoint.tls,
+        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
+        context_path: endpoint.context_path,
+    }
+}
+
 /// Which tokens a node uses: those of one device and role, issued by one endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenScope {
@@ -68,6 +81,8 @@ impl TokenScope {
 pub(crate) struct StoreDeviceToken {
     pub(crate) scope: TokenScope,
     pub(crate) token: SecretString,
+    /// The gateway that issued it, which the next start goes to.
+    pub(crate) endpoint: PlannedEndpoint,
 }
 
 /// Forgets a device token, if it is still the one given.
@@ -183,8 +198,9 @@ impl Handler<StoreDeviceToken> for Store {
 
     fn handle(&mut self, message: StoreDeviceToken, _: &mut Self::Context) -> Self::Result {
         let key = message.scope.key();
+        let endpoint = endpoint_to_save(&message.endpoint);
         self.database()?
-            .store_device_token(key, &message.token, clock::unix_ms())?;
+            .keep_pairing(key, &message.token, &endpoint, clock::unix_ms())?;
         Ok(())
     }
 }

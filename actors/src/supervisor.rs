@@ -14,13 +14,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use node_config::Reach;
 use node_config::endpoint::PlannedEndpoint;
 use protocol::close::Close;
 use protocol::connect::{CHALLENGE_DEADLINE, HELLO_DEADLINE, NodeDescription, UPGRADE_DEADLINE};
 use protocol::credentials::Credentials;
-use protocol::failure::FailureClass;
+use protocol::failure::{FailureClass, FailureCode};
 use protocol::identity::DeviceIdentity;
-use protocol::pairing::LONGEST_POLL_WAIT;
+use protocol::pairing::{LONGEST_POLL_WAIT, PairingRequired};
 use protocol::reconnect::{Decision, Ended, Next, Reconnect, Situation};
 use sd_notify::NotifyState;
 use secrecy::SecretString;
@@ -33,6 +34,7 @@ use self::state::{Lifecycle, State};
 use crate::announce::{self, Announcer, Severity};
 use crate::approval::Approval;
 use crate::browser::Browser;
+use crate::candidates::Candidates;
 use crate::connection::{Connection, ConnectionOptions, KEEP_TOKEN_DEADLINE};
 use crate::credential_source::CredentialSources;
 use crate::exec::{ConnectionUp, Exec};
@@ -86,6 +88,8 @@ pub(crate) struct ConnectionEnded {
     pub(crate) detail: String,
     /// The stored device token, if the attempt presented it.
     pub(crate) device_token: Option<SecretString>,
+    /// Whether the connect request was sent.
+    pub(crate) presented: bool,
 }
 
 /// Time to see whether an operator has acted.
@@ -122,6 +126,8 @@ pub(crate) struct Family {
 /// What the supervisor needs to know.
 pub(crate) struct SupervisorOptions {
     pub(crate) endpoint: PlannedEndpoint,
+    pub(crate) reach: Reach,
+    pub(crate) alternatives: Vec<(PlannedEndpoint, Reach)>,
     pub(crate) node: NodeDescription,
     pub(crate) identity: DeviceIdentity,
     /// What to present, the stored device token included.
@@ -141,6 +147,8 @@ pub(crate) struct SupervisorOptions {
 /// The supervisor actor.
 pub(crate) struct Supervisor {
     endpoint: Rc<PlannedEndpoint>,
+    reach: Rc<Reach>,
+    candidates: Candidates,
     node: Rc<NodeDescription>,
     identity: Rc<DeviceIdentity>,
     credentials: Credentials,
@@ -183,6 +191,8 @@ impl Supervisor {
         };
         Self {
             endpoint: Rc::new(options.endpoint),
+            reach: Rc::new(options.reach),
+            candidates: Candidates::new(options.alternatives),
             node: Rc::new(options.node),
             identity: Rc::new(options.identity),
             credentials: options.credentials,
@@ -241,6 +251,7 @@ impl Supervisor {
         self.connection = Some(Connection::launch(ConnectionOptions {
             generation: self.generation,
             endpoint: Rc::clone(&self.endpoint),
+            reach: Rc::clone(&self.reach),
             node: Rc::clone(&self.node),
             identity: Rc::clone(&self.identity),
             auth,
@@ -263,13 +274,35 @@ impl Supervisor {
         ctx.run_later(wait, Self::connect);
     }
 
+    /// Turns to the next of several endpoints, if the last attempt told this one nothing. Says
+    /// whether it is tried at once: not when all of them were tried since the last wait.
+    fn try_next_candidate(&mut self, ended: &ConnectionEnded, ctx: &mut Context<Self>) -> bool {
+        let current = (Rc::clone(&self.endpoint), Rc::clone(&self.reach));
+        let Some(next) = self.candidates.after(current) else {
+            return false;
+        };
+        info!(
+            endpoint = self.endpoint.url(),
+            reason = ended.detail,
+            "endpoint of the setup code does not answer"
+        );
+        (self.endpoint, self.reach) = next.destination;
+        self.token_scope.gateway_scope = self.endpoint.scope();
+        if next.at_once {
+            self.connect(ctx);
+        }
+        next.at_once
+    }
+
     fn situation(&self, device_token_sent: bool) -> Situation {
         Situation {
             device_token_sent,
             device_token_stored: self.credentials.has_device_token(),
             token_configured: self.credentials.has_token(),
             other_credential_configured: self.credentials.has_other_than_device_token(),
-            endpoint_trusted: self.endpoint.is_loopback() || self.endpoint.fingerprint().is_some(),
+            endpoint_trusted: self.endpoint.is_loopback()
+                || self.endpoint.fingerprint().is_some()
+                || !self.reach.tls.pins.is_empty(),
         }
     }
 
@@ -333,6 +366,9 @@ fn complaint(ended: &ConnectionEnded) -> String {
         (Ended::Unreachable, _) | (Ended::Closed { .. }, None) => {
             announce::connect_failed(&ended.detail)
         }
+        (Ended::Refused(failure), _) if failure.code == Some(FailureCode::PairingRequired) => {
+            announce::approval_needed(&PairingRequired::of(&failure.error))
+        }
         (Ended::Refused(failure), _) => announce::connect_failed(&failure.error.message),
         (Ended::Closed { .. }, Some(close)) => announce::closed(close),
     }
@@ -347,9 +383,11 @@ impl Actor for Supervisor {
         self.watch_reload(ctx);
         self.start_watchdog(ctx);
         ctx.run_interval(SIGN_OF_LIFE, Self::give_sign_of_life);
+        let kept_token = self.device_token.take();
+        let kept_token = kept_token.map(|token| (self.token_scope.gateway_scope.clone(), token));
         let pairing = Pairing::new(
-            self.token_scope.clone(),
-            self.device_token.take(),
+            self.token_scope.device_id.clone(),
+            kept_token,
             ctx.address(),
             self.family.store.clone(),
         );
@@ -378,6 +416,7 @@ impl Handler<ConnectionReady> for Supervisor {
         }
         self.due = Due::NOTHING;
         self.reconnect.connected();
+        self.candidates.settle();
         self.announcer.recovered();
         self.announcer
             .line(Severity::Notice, &announce::connected(&self.endpoint.url()));
@@ -426,6 +465,9 @@ impl Handler<ConnectionEnded> for Supervisor {
         }
         self.lifecycle
             .note_end(ended.close.as_ref(), &complaint(&ended));
+        if !ended.presented && self.try_next_candidate(&ended, ctx) {
+            return;
+        }
         let situation = self.situation(ended.device_token.is_some());
         let decision = self
             .reconnect
@@ -468,6 +510,10 @@ impl Handler<TokenKept> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, kept: TokenKept, _: &mut Context<Self>) {
+        // A setup code lets a device in once, and is worth nothing from here on (§7.7).
+        if self.credentials.forget_bootstrap_token() {
+            self.presented.clear();
+        }
         self.credentials.set_device_token(Some(kept.token));
     }
 }

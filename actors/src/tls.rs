@@ -5,13 +5,14 @@
 //! dialled and not before, so a plain node pays nothing for it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use awc::error::{ConnectError, SendRequestError, WsClientError};
 use awc::http::Uri;
-use node_config::Fingerprint;
 use node_config::endpoint::PlannedEndpoint;
+use node_config::{Fingerprint, TlsSettings};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{
@@ -46,6 +47,16 @@ pub(crate) enum TlsError {
         "no root certificates are found to check the gateway's certificate with{0}; install the system's (ca-certificates), name a PEM file in SSL_CERT_FILE, or pin the gateway's certificate with --tls-fingerprint"
     )]
     NoRoots(String),
+    /// The file that the settings name holds no roots.
+    #[error(
+        "no root certificate can be read from {path} (tls.caFile of openclaw-node.json5){reason}"
+    )]
+    CaFile {
+        /// The file.
+        path: String,
+        /// Why, as the system tells it.
+        reason: String,
+    },
     /// Reading the roots was cut short, or rustls does not take what we tell it.
     #[error("tls cannot be set up: {0}")]
     Setup(String),
@@ -76,13 +87,19 @@ pub(crate) enum TlsError {
 pub(crate) enum Distrust {
     /// It is not the pinned one (wire protocol §1.5).
     #[error(
-        "gateway tls fingerprint mismatch: the server shows sha256:{presented}, pinned is sha256:{pinned}; only if the gateway's own machine shows the new one, pin it with --tls-fingerprint"
+        "gateway tls fingerprint mismatch: the server shows sha256:{presented}, pinned is {pinned}; only if the gateway's own machine shows the new one, pin it with --tls-fingerprint"
     )]
     Mismatch {
         /// SHA-256 over the leaf that was shown, in hex.
         presented: String,
         /// What was wanted.
-        pinned: Fingerprint,
+        pinned: String,
+    },
+    /// It was only to be shown.
+    #[error("the server shows sha256:{presented}")]
+    Shown {
+        /// SHA-256 over the leaf that was shown, in hex.
+        presented: String,
     },
     /// This machine's roots do not vouch for it.
     #[error(
@@ -104,16 +121,27 @@ impl From<Distrust> for rustls::Error {
     }
 }
 
+/// What is wanted of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// That it proves to be the gateway.
+    Proof,
+    /// That it shows its certificate, and no more: it is refused in any case.
+    Certificate,
+}
+
 /// What to connect with: TLS 1.2 and 1.3, no resumption (a resumed session would not show its
 /// certificate again), and a verifier for exactly this endpoint.
 ///
 /// # Errors
-/// [`TlsError::Name`], [`TlsError::NoRoots`], [`TlsError::Setup`].
+/// [`TlsError::Name`], [`TlsError::NoRoots`], [`TlsError::CaFile`], [`TlsError::Setup`].
 pub(crate) async fn client_config(
     endpoint: &PlannedEndpoint,
+    settings: &TlsSettings,
+    demand: Demand,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = GatewayVerifier::new(endpoint, &provider).await?;
+    let verifier = GatewayVerifier::new(endpoint, settings, demand, &provider).await?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Setup(error.to_string()))?
@@ -193,6 +221,28 @@ async fn roots() -> Result<Arc<RootCertStore>, TlsError> {
     Ok(roots)
 }
 
+/// Reads the roots of the settings' own file, each time, so that a replaced file counts at once.
+async fn roots_of(file: PathBuf) -> Result<Arc<RootCertStore>, TlsError> {
+    let path = file.display().to_string();
+    let read = tokio::task::spawn_blocking(move || {
+        let found = rustls_native_certs::load_certs_from_paths(Some(&file), None);
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        (roots, found.errors)
+    });
+    let (roots, errors) = read
+        .await
+        .map_err(|error| TlsError::Setup(error.to_string()))?;
+    if roots.is_empty() {
+        let reason = errors.first().map(|error| format!(": {error}"));
+        return Err(TlsError::CaFile {
+            path,
+            reason: reason.unwrap_or_default(),
+        });
+    }
+    Ok(Arc::new(roots))
+}
+
 /// Makes the next attempt read the roots again.
 fn forget_roots() {
     // Locked means that somebody reads them just now.
@@ -210,8 +260,10 @@ struct GatewayVerifier {
 
 #[derive(Debug)]
 enum Trust {
-    /// This certificate, whatever it says about itself (wire protocol §1.5).
-    Pinned(Fingerprint),
+    /// One of these certificates, whatever it says about itself (wire protocol §1.5).
+    Pinned(Vec<Fingerprint>),
+    /// None: the certificate is only looked at.
+    Nobody,
     /// A certificate for this name, with a chain to one of the machine's roots.
     Chain {
         name: ServerName<'static>,
@@ -222,22 +274,32 @@ enum Trust {
 impl GatewayVerifier {
     async fn new(
         endpoint: &PlannedEndpoint,
+        settings: &TlsSettings,
+        demand: Demand,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let host = endpoint.host();
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-        let trust = match endpoint.fingerprint() {
-            Some(pin) => Trust::Pinned(pin),
-            None => Trust::Chain {
-                name,
-                verifier: WebPkiServerVerifier::builder_with_provider(
-                    roots().await?,
-                    Arc::clone(provider),
-                )
-                .build()
-                .map_err(|error| TlsError::Setup(error.to_string()))?,
-            },
+        let pins: Vec<Fingerprint> = endpoint
+            .fingerprint()
+            .into_iter()
+            .chain(settings.pins.iter().copied())
+            .collect();
+        let trust = match demand {
+            Demand::Certificate => Trust::Nobody,
+            Demand::Proof if !pins.is_empty() => Trust::Pinned(pins),
+            Demand::Proof => {
+                let roots = match settings.ca_file.clone() {
+                    Some(file) => roots_of(file).await?,
+                    None => roots().await?,
+                };
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+                        .build()
+                        .map_err(|error| TlsError::Setup(error.to_string()))?;
+                Trust::Chain { name, verifier }
+            }
         };
         Ok(Self {
             trust,
@@ -256,14 +318,22 @@ impl ServerCertVerifier for GatewayVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match &self.trust {
-            Trust::Pinned(pin) => {
+            Trust::Nobody => Err(Distrust::Shown {
+                presented: hex(&Sha256::digest(end_entity)),
+            }
+            .into()),
+            Trust::Pinned(pins) => {
                 let presented = Sha256::digest(end_entity);
-                if presented.as_slice() == pin.as_bytes() {
+                if pins
+                    .iter()
+                    .any(|pin| presented.as_slice() == pin.as_bytes())
+                {
                     return Ok(ServerCertVerified::assertion());
                 }
+                let pinned: Vec<String> = pins.iter().map(|pin| format!("sha256:{pin}")).collect();
                 Err(Distrust::Mismatch {
                     presented: hex(&presented),
-                    pinned: *pin,
+                    pinned: pinned.join(" or "),
                 }
                 .into())
             }
@@ -308,7 +378,7 @@ fn untrusted(
     name: &ServerName<'_>,
     end_entity: &CertificateDer<'_>,
 ) -> Distrust {
-    const ADD_ISSUER: &str = ", or add its issuer to this machine's roots (or to SSL_CERT_FILE)";
+    const ADD_ISSUER: &str = ", or add its issuer to this machine's roots (or to SSL_CERT_FILE, or name it in tls.caFile)";
     const CHECK_CLOCKS: &str = ", or renew it; are the clocks of both machines right?";
     const CHECK_HOST: &str = ", or connect to a name that it is for with --host";
     let (reason, elsewise) = match cause {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::fingerprint::{Fingerprint, InvalidFingerprint};
+use crate::proxy::split_port;
 
 /// Where a gateway is unless told otherwise.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -171,6 +172,32 @@ impl PlannedEndpoint {
         })
     }
 
+    /// Reads a gateway's URL, `ws://` or `wss://` with a host, and perhaps port and path; `None` if
+    /// it is none. Without a port it is that of the scheme, 80 or 443 (wire protocol §1.1).
+    #[must_use]
+    pub fn from_url(url: &str, pin: Option<Fingerprint>) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (security, default_port) = match (scheme, pin) {
+            ("wss", pin) => (Security::Tls { pin }, 443),
+            ("ws", None) => (Security::Plain, 80),
+            _ => return None,
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at_checked(at)?,
+            None => (rest, ""),
+        };
+        let (host, port) = split_port(authority)?;
+        if path.contains('?') {
+            return None;
+        }
+        Some(Self {
+            host: parse_host(host).ok()?,
+            port: port.unwrap_or(default_port),
+            security,
+            context_path: parse_context_path(path).ok()?,
+        })
+    }
+
     /// Host name or IP address, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -256,7 +283,7 @@ fn given(text: &Option<String>) -> Option<&str> {
 }
 
 /// Takes an IP address, bracketed or not, or a name that can stand in a URL as it is.
-fn parse_host(text: &str) -> Result<String, EndpointError> {
+pub(crate) fn parse_host(text: &str) -> Result<String, EndpointError> {
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));

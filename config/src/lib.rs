@@ -11,14 +11,18 @@
 //! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.
+//! - [`Reach`]: what leads to that gateway and what it must prove; [`candidates`] are the
+//!   endpoints of a setup code.
 //! - [`profile`]: the node's id and display name.
 //! - [`settings`]: the node's own settings file, for what upstream does not know.
 
 pub mod browser;
+mod candidates;
 mod configuration;
 pub mod control_socket;
 pub mod credentials;
 mod document;
+mod edge_access;
 pub mod endpoint;
 mod env_file;
 mod environment;
@@ -31,18 +35,22 @@ pub mod openclaw_json;
 pub mod paths;
 pub mod plaintext;
 pub mod profile;
+mod proxy;
+mod reach;
 pub mod secret_provider;
 mod setting;
 pub mod settings;
 mod substitution;
 
 pub use browser::{BrowserProfileSettings, BrowserSettings};
+pub use candidates::candidates;
 pub use configuration::{Configuration, ConfigurationError};
 pub use control_socket::{NoPlaceForSocket, control_socket};
 pub use credentials::{
     CredentialError, CredentialKind, CredentialQuery, CredentialSource, Credentials, GivenSecret,
     PassedOver,
 };
+pub use edge_access::{EdgeAccess, EdgeAccessError};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
 pub use env_file::EnvFileError;
 pub use environment::{Environment, VariableOrigin};
@@ -52,4 +60,8 @@ pub use openclaw_json::{OpenclawJson, OpenclawJsonError};
 pub use paths::{Paths, PathsError};
 pub use plaintext::{PlaintextRefused, allows_insecure_private_ws, check_plaintext};
 pub use profile::{NodeIdPlan, display_name, plan_node_id};
-pub use settings::{ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError};
+pub use proxy::{InvalidProxy, Proxy};
+pub use reach::{Reach, ReachError};
+pub use settings::{
+    ExecSettings, JournalSettings, Limits, OnDisconnect, Settings, SettingsError, TlsSettings,
+};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::Fingerprint;
 use crate::lines::Lines;
 use crate::nesting::{DEPTH_LIMIT, is_too_deep};
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub exec: ExecSettings,
     /// What is kept about them.
     pub journal: JournalSettings,
+    /// What a gateway with TLS must prove.
+    pub tls: TlsSettings,
 }
 
 /// `exec`: how commands are run.
@@ -119,6 +122,15 @@ impl Default for JournalSettings {
     }
 }
 
+/// `tls`: what a gateway with TLS must prove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Certificates that are accepted, and no others; with none of them chain and name are checked.
+    pub pins: Vec<Fingerprint>,
+    /// A PEM file of roots that are trusted instead of the machine's.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// Why the file cannot be obeyed. The text says what to mend, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -187,7 +199,7 @@ impl Settings {
             file,
             lines: Some(&lines),
         };
-        let root = Section::new(file, "", &value, &["exec", "journal"])?;
+        let root = Section::new(file, "", &value, &["exec", "journal", "tls"])?;
         let mut settings = Self::default();
         let keys = [
             "maxConcurrent",
@@ -202,6 +214,9 @@ impl Settings {
         }
         if let Some(journal) = root.section("journal", &["maxAge", "maxSize"])? {
             settings.journal.apply(&journal)?;
+        }
+        if let Some(tls) = root.section("tls", &["pins", "caFile"])? {
+            settings.tls.apply(&tls)?;
         }
         Ok(settings)
     }
@@ -246,6 +261,27 @@ impl JournalSettings {
         if let Some(max_size) = journal.size("maxSize", JOURNAL_MINIMUM_BYTES)? {
             self.max_size = max_size;
         }
+        Ok(())
+    }
+}
+
+impl TlsSettings {
+    fn apply(&mut self, tls: &Section<'_>) -> Result<(), SettingsError> {
+        let expected = "a list of SHA-256 certificate fingerprints, 64 hex digits each";
+        self.pins = match tls.get("pins") {
+            None => Vec::new(),
+            Some(Value::Array(pins)) => pins
+                .iter()
+                .map(|pin| pin.as_str().and_then(|pin| pin.parse().ok()))
+                .collect::<Option<_>>()
+                .ok_or_else(|| tls.wrong("pins", expected))?,
+            Some(_) => return Err(tls.wrong("pins", expected)),
+        };
+        self.ca_file = match tls.get("caFile") {
+            None => None,
+            Some(Value::String(path)) if Path::new(path).is_absolute() => Some(path.into()),
+            Some(_) => return Err(tls.wrong("caFile", "the absolute path of a PEM file")),
+        };
         Ok(())
     }
 }
@@ -478,8 +514,13 @@ mod tests {
                  disconnectGrace: '0s', limits: { memory: '512MiB', pids: 100, cpu: 1.5 },
                },
                journal: { maxAge: '7days', maxSize: 1000000 },
+               tls: {
+                 pins: ['SHA256:00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF'],
+                 caFile: '/etc/ca.pem',
+               },
              }",
         );
+        let pin = "00112233445566778899aabbccddeeff".repeat(2);
         let expected = Settings {
             exec: ExecSettings {
                 max_concurrent: NonZeroUsize::new(2).unwrap(),
@@ -497,6 +538,10 @@ mod tests {
                 max_age: Duration::from_secs(7 * 24 * 60 * 60),
                 max_size: 1_000_000,
             },
+            tls: TlsSettings {
+                pins: vec![pin.parse().unwrap()],
+                ca_file: Some(PathBuf::from("/etc/ca.pem")),
+            },
         };
         assert_eq!(settings, Ok(expected));
         let nulls = "{exec: {defaultTimeout: null, limits: {memory: null, pids: null, cpu: null}}}";
@@ -510,7 +555,7 @@ mod tests {
             ("{exec: 1}", "own.json5:1: exec must be an object"),
             (
                 "{tools: {}}",
-                "own.json5:1: unknown key tools; expected one of exec, journal",
+                "own.json5:1: unknown key tools; expected one of exec, journal, tls",
             ),
             (
                 "{exec: {limits: {disk: 1}}}",

@@ -176,7 +176,7 @@ impl OldNodeHost {
         let profile = NodeProfile {
             node_id: node.profile.value.node_id.clone(),
             display_name: display_name(None, node.profile.value.display_name.as_deref()),
-            endpoint: Some(super::run::endpoint_to_save(&endpoint)),
+            endpoint: Some(actors::endpoint_to_save(&endpoint)),
             commands: node.profile.value.commands.clone(),
         };
         Ok(Some(Self {

@@ -7,15 +7,14 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actors::{Ending, NodeOptions};
+use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
 use clap::Args;
 use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Fingerprint, Paths, PlannedEndpoint,
-    allows_insecure_private_ws, check_plaintext, control_socket,
+    Configuration, CredentialQuery, Environment, Paths, PlannedEndpoint, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -25,9 +24,12 @@ use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 use tracing::warn;
 
+use self::reload::SharedCredentials;
 use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
+use super::route::{Route, planned};
+use super::setup::{Setup, SetupArguments, WayIn};
 use super::{life, output};
 use crate::exit::{Exit, Failure};
 use crate::logging::{LogFormat, LogOptions};
@@ -42,6 +44,8 @@ pub(super) struct Arguments {
     /// The name that operators see [default: the saved one, else the host name]
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    #[command(flatten)]
+    setup: SetupArguments,
     /// How to write logs [default: journald under systemd, else text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
@@ -70,7 +74,10 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
     // Wrong flags are refused before anything is touched on disk.
-    PlannedEndpoint::plan(&arguments.endpoint.flags(), None)
+    planned(&arguments.endpoint.flags(), None, environment)?;
+    let setup = arguments
+        .setup
+        .read()
         .map_err(|error| Failure::usage(error, environment))?;
     let commands = arguments
         .commands
@@ -80,7 +87,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(arguments, commands, environment, configuration),
+            start(arguments, setup, commands, environment, configuration),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -102,15 +109,16 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
 /// Runs the node to its end. The state is locked until this returns.
 fn start(
     arguments: &Arguments,
+    setup: Option<Setup>,
     commands: CommandChoice,
     process_environment: &Environment,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
-    let usage = |error| Failure::usage(error, process_environment);
     let Configuration {
         paths,
         environment,
         openclaw_json,
+        settings,
         ..
     } = &configuration;
     for warning in &openclaw_json.warnings {
@@ -131,24 +139,47 @@ fn start(
         .as_ref()
         .and_then(|profile| profile.endpoint.as_ref())
         .map(saved_endpoint);
-    let endpoint = PlannedEndpoint::plan(
+    let endpoint = planned(
         &arguments.endpoint.flags_over(&configuration),
         saved.as_ref(),
-    )
-    .map_err(usage)?;
-    check_plaintext(&endpoint, allows_insecure_private_ws(environment)).map_err(|refused| {
-        Failure::new(format_args!("node host gateway connect failed: {refused}"))
-    })?;
+        process_environment,
+    )?;
+    let way_in = match setup {
+        Some(setup)
+            if !setup.is_unnecessary(&endpoint, has_device_token(&database, &endpoint)?) =>
+        {
+            Some(setup.open(&settings.tls, environment, unix_ms())?)
+        }
+        Some(_) | None => None,
+    };
+    let Route {
+        endpoint,
+        reach,
+        alternatives,
+    } = match &way_in {
+        Some(way_in) => {
+            let flags = arguments.endpoint.flags();
+            Route::by_setup_code(way_in, &flags, &settings.tls, environment)?
+        }
+        None => Route::to(endpoint, &settings.tls, environment)?,
+    };
 
     if let Some(old) = &old_node_host {
         old.become_it(&mut database)?;
     }
+    // The gateway of a setup code is the one that answers first.
+    let endpoint_to_save = match &way_in {
+        Some(_) => profile
+            .as_ref()
+            .and_then(|profile| profile.endpoint.clone()),
+        None => Some(actors::endpoint_to_save(&endpoint)),
+    };
     let profile = save_profile(
         &mut database,
         arguments,
         commands,
         profile.as_ref(),
-        &endpoint,
+        endpoint_to_save,
     )?;
     let identity = device_identity(&mut database)?;
     let device_token = database.device_token(DeviceTokenKey {
@@ -156,26 +187,31 @@ fn start(
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
-    let saved_scope = saved.and_then(|saved| saved.scope());
-    let given = node_config::Credentials::resolve(CredentialQuery {
-        environment,
-        openclaw_json,
-        home: &paths.home,
-        saved: saved_scope.as_ref(),
-        planned: &endpoint.scope(),
-        has_device_token: device_token.is_some(),
-        only_environment: arguments.auth_from_env,
-    })
-    .map_err(Failure::new)?;
-    for warning in &given.warnings {
-        warn!("{warning}");
-    }
-    let credential_sources = reload::sources(&given);
-    let credentials = Credentials::new(
-        given.token.map(|secret| secret.value),
-        given.password.map(|secret| secret.value),
-        None,
-    );
+    let shared_credentials = match (&way_in, arguments.auth_from_env) {
+        (Some(_), _) => SharedCredentials::None,
+        (None, true) => SharedCredentials::OfEnvironment,
+        (None, false) => SharedCredentials::OfEverywhere,
+    };
+    let Presented {
+        credentials,
+        sources: credential_sources,
+        device_token,
+    } = match way_in {
+        Some(way_in) => Presented::by_setup_code(way_in),
+        None => {
+            let saved_scope = saved.and_then(|saved| saved.scope());
+            let query = CredentialQuery {
+                environment,
+                openclaw_json,
+                home: &paths.home,
+                saved: saved_scope.as_ref(),
+                planned: &endpoint.scope(),
+                has_device_token: device_token.is_some(),
+                only_environment: arguments.auth_from_env,
+            };
+            Presented::choose(query, device_token)?
+        }
+    };
     let hold_back = hold_back(&database, &endpoint, &credentials, device_token.as_ref())?;
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
@@ -188,7 +224,7 @@ fn start(
     let reload = reload::reload(
         process_environment,
         arguments.env_file.as_deref(),
-        arguments.auth_from_env,
+        shared_credentials,
         endpoint.scope(),
     );
     actors::run(NodeOptions {
@@ -202,6 +238,8 @@ fn start(
             only: profile.commands,
         },
         endpoint,
+        reach,
+        alternatives,
         identity,
         credentials,
         credential_sources,
@@ -219,6 +257,48 @@ fn start(
         reload,
     })
     .map_err(Failure::new)
+}
+
+/// What a gateway is shown.
+struct Presented {
+    credentials: Credentials,
+    sources: CredentialSources,
+    device_token: Option<SecretString>,
+}
+
+impl Presented {
+    /// Nothing else is shown to a gateway that a setup code names (wire protocol §7.7).
+    fn by_setup_code(way_in: WayIn) -> Self {
+        Self {
+            credentials: Credentials::new(None, None, Some(way_in.bootstrap_token)),
+            sources: CredentialSources {
+                token: None,
+                password: None,
+            },
+            device_token: None,
+        }
+    }
+
+    fn choose(
+        query: CredentialQuery<'_>,
+        device_token: Option<SecretString>,
+    ) -> Result<Self, Failure> {
+        let given = node_config::Credentials::resolve(query).map_err(Failure::new)?;
+        for warning in &given.warnings {
+            warn!("{warning}");
+        }
+        let sources = reload::sources(&given);
+        let credentials = Credentials::new(
+            given.token.map(|secret| secret.value),
+            given.password.map(|secret| secret.value),
+            None,
+        );
+        Ok(Self {
+            credentials,
+            sources,
+            device_token,
+        })
+    }
 }
 
 /// What browsers are driven with, unless the configuration says that there is no browser proxy.
@@ -253,18 +333,6 @@ fn as_flag(text: &str) -> Option<bool> {
     }
 }
 
-/// The endpoint as the state database keeps it.
-pub(super) fn endpoint_to_save(endpoint: &PlannedEndpoint) -> state::SavedEndpoint {
-    let endpoint = endpoint.to_saved();
-    state::SavedEndpoint {
-        host: endpoint.host,
-        port: endpoint.port,
-        tls: endpoint.tls,
-        tls_fingerprint: endpoint.fingerprint.as_ref().map(Fingerprint::to_string),
-        context_path: endpoint.context_path,
-    }
-}
-
 /// Saves what this run uses, so that the next one needs no flags; every run does, before it
 /// connects (CLI §1.1).
 fn save_profile(
@@ -272,7 +340,7 @@ fn save_profile(
     arguments: &Arguments,
     commands: CommandChoice,
     previous: Option<&NodeProfile>,
-    endpoint: &PlannedEndpoint,
+    endpoint: Option<state::SavedEndpoint>,
 ) -> Result<NodeProfile, Failure> {
     let saved_id = previous.map(|profile| profile.node_id.as_str());
     let (node_id, tokens) = match plan_node_id(arguments.node_id.as_deref(), saved_id) {
@@ -289,11 +357,23 @@ fn save_profile(
     let profile = NodeProfile {
         node_id,
         display_name: display_name(arguments.display_name.as_deref(), saved_name),
-        endpoint: Some(endpoint_to_save(endpoint)),
+        endpoint,
         commands: commands.over(previous.and_then(|profile| profile.commands.clone())),
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)
+}
+
+fn has_device_token(database: &Database, endpoint: &PlannedEndpoint) -> Result<bool, Failure> {
+    let Some(stored) = database.identity()? else {
+        return Ok(false);
+    };
+    let token = database.device_token(DeviceTokenKey {
+        device_id: stored.identity.device_id().as_str(),
+        role: ROLE,
+        gateway_scope: endpoint.scope().as_str(),
+    })?;
+    Ok(token.is_some())
 }
 
 fn device_identity(database: &mut Database) -> Result<DeviceIdentity, Failure> {

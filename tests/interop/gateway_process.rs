@@ -3,18 +3,23 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use gateway::Release;
+use gateway::{OperatorAuth, OperatorError, Release};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::lab;
 use crate::operator::Operator;
+use crate::plain_side;
 use crate::process::{Folder, Process};
 use crate::scripted_model::ScriptedModel;
 use crate::waiting::eventually;
 
 /// The shared token of every gateway here.
 pub(crate) const TOKEN: &str = "interop-shared-token-0123456789";
+
+/// The password of those that ask for one.
+pub(crate) const PASSWORD: &str = "interop-shared-password-0123456789";
 
 /// A gateway loads hundreds of modules first.
 const START: Duration = Duration::from_secs(180);
@@ -30,6 +35,8 @@ pub(crate) struct GatewayProcess {
     folder: Folder,
     release: Release,
     address: SocketAddr,
+    /// Where its operators connect to.
+    operators: SocketAddr,
     launcher: Vec<String>,
     config: Value,
 }
@@ -87,6 +94,7 @@ impl GatewayProcess {
             folder,
             release,
             address: (Ipv4Addr::LOCALHOST, port).into(),
+            operators: (Ipv4Addr::LOCALHOST, port).into(),
             launcher,
             config: whole,
         }
@@ -95,7 +103,9 @@ impl GatewayProcess {
     /// Waits until operators are served. A gateway that ends before that is started again, as by a
     /// service manager: on a busy machine 2026.9.6 loses patience with itself after 5 s.
     pub(crate) async fn wait_until_ready(mut self) -> Self {
-        let url = format!("ws://{}", self.address);
+        if self.config["gateway"]["tls"]["enabled"] == true {
+            self.operators = plain_side::of(self.address).await;
+        }
         let mut starts_left = STARTS;
         eventually("the gateway serves operators", START, async || {
             if self.process.ended().is_some() {
@@ -106,7 +116,7 @@ impl GatewayProcess {
                 );
                 self.process = spawn(self.release, &self.folder, &self.config, &self.launcher);
             }
-            Operator::connect(&url, TOKEN).await
+            self.connect_operator().await
         })
         .await;
         self
@@ -130,9 +140,16 @@ impl GatewayProcess {
 
     /// Its operator.
     pub(crate) async fn operator(&self) -> Operator {
-        Operator::connect(&format!("ws://{}", self.address), TOKEN)
-            .await
-            .unwrap()
+        self.connect_operator().await.unwrap()
+    }
+
+    async fn connect_operator(&self) -> Result<Operator, OperatorError> {
+        let auth = if self.config["gateway"]["auth"]["mode"] == "password" {
+            OperatorAuth::Password(SecretString::from(PASSWORD))
+        } else {
+            OperatorAuth::Token(SecretString::from(TOKEN))
+        };
+        Operator::connect_with(&format!("ws://{}", self.operators), auth).await
     }
 }
 

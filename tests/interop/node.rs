@@ -87,9 +87,21 @@ impl NodeHome {
 
     /// Starts the node with nothing but what its home holds.
     pub(crate) fn start_as_it_is(&self) -> Node {
+        self.start_with(&["run"], &[])
+    }
+
+    /// Starts the program with these arguments, and this beside its environment.
+    pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Node {
         let mut command = self.command(&[]);
-        command.arg("run");
+        command.args(arguments).envs(environment.iter().copied());
         self.spawn(command)
+    }
+
+    /// What the program prints with these arguments, if it does what it should.
+    pub(crate) fn output(&self, arguments: &[&str]) -> String {
+        let output = self.command(&[]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Starts the node.

@@ -14,12 +14,16 @@ pub(crate) struct Operator(gateway::Operator);
 impl Operator {
     /// Connects with the shared token.
     pub(crate) async fn connect(url: &str, token: &str) -> Result<Self, OperatorError> {
+        Self::connect_with(url, OperatorAuth::Token(SecretString::from(token))).await
+    }
+
+    /// Connects with what the gateway asks for.
+    pub(crate) async fn connect_with(url: &str, auth: OperatorAuth) -> Result<Self, OperatorError> {
         // With this capability a gateway asks here whether a run may go on.
         let options = OperatorOptions {
             caps: vec!["approvals".to_owned()],
             ..Default::default()
         };
-        let auth = OperatorAuth::Token(SecretString::from(token));
         gateway::Operator::connect_with(url, auth, options)
             .await
             .map(Self)

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use node_config::PlannedEndpoint;
 use protocol::close::{Close, CloseCode};
 use protocol::connect::{Challenge, ConnectParams, HELLO_DEADLINE};
+use protocol::credentials::Auth;
 use protocol::failure::ConnectFailure;
 use protocol::frame::{GatewayError, Method};
 use protocol::hello::{GatewayRelease, Hello};
@@ -48,6 +50,7 @@ impl Connection {
             clock::unix_ms(),
         );
         self.phase = Phase::Presenting;
+        self.presented = true;
         self.request(Method::Connect, &params, Pending::Connect, ctx);
         ctx.run_later(HELLO_DEADLINE, |actor, ctx| {
             if matches!(actor.phase, Phase::Presenting) {
@@ -74,6 +77,9 @@ impl Connection {
                 return self.give_up("malformed hello-ok", ctx);
             }
         };
+        if matches!(self.options.auth, Auth::Bootstrap(_)) {
+            self.options.auth = Auth::None;
+        }
         self.silence_limit = hello.tick_interval * 2;
         self.watch(ctx);
         let token = hello.device_token.clone();
@@ -95,10 +101,11 @@ impl Connection {
         token: Option<SecretString>,
     ) -> impl Future<Output = Result<(), String>> + use<> {
         let pairing = self.options.pairing.clone();
+        let endpoint = PlannedEndpoint::clone(&self.options.endpoint);
         async move {
             let Some(token) = token else { return Ok(()) };
             pairing
-                .send(KeepToken { token })
+                .send(KeepToken { token, endpoint })
                 .timeout(KEEP_TOKEN_DEADLINE)
                 .await
                 .map_err(|error| error.to_string())?

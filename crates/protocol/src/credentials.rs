@@ -52,6 +52,11 @@ impl Credentials {
         self.device_token = trimmed(token);
     }
 
+    /// Drops the token of a setup code. Says whether there was one.
+    pub fn forget_bootstrap_token(&mut self) -> bool {
+        self.bootstrap_token.take().is_some()
+    }
+
     /// Whether a device token is there.
     #[must_use]
     pub fn has_device_token(&self) -> bool {

@@ -11,6 +11,7 @@
 //!    credentials of [`credentials`] and the proof of [`identity`].
 //! 3. [`hello`], or [`failure`]: what the gateway answers, and what class of failure that is.
 //! 4. [`invoke`] and [`event`]: the traffic afterwards.
+//!    [`setup_code`] is how a gateway lets a device in without an operator.
 //! 5. [`close`] and [`reconnect`]: how it ends, and what happens next; [`pairing`] is the pause
 //!    in which an operator has to act.
 
@@ -25,5 +26,6 @@ pub mod identity;
 pub mod invoke;
 pub mod pairing;
 pub mod reconnect;
+pub mod setup_code;
 pub mod skills;
 pub mod surface;

@@ -1,10 +1,11 @@
 //! Device tokens, each bound to the gateway endpoint that issued it (D18).
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Transaction};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::StateError;
 use crate::database::{Database, Durability, to_millis};
+use crate::node_profile::write_endpoint;
+use crate::{SavedEndpoint, StateError};
 
 /// Who may use a token, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,28 @@ pub enum TokenStored {
     Unchanged,
 }
 
+pub(crate) fn write_token(
+    transaction: &Transaction<'_>,
+    key: DeviceTokenKey<'_>,
+    token: &SecretString,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO device_token (device_id, role, gateway_scope, token, updated_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET token = excluded.token,
+                                   updated_at_ms = excluded.updated_at_ms",
+        (
+            key.device_id,
+            key.role,
+            key.gateway_scope,
+            token.expose_secret(),
+            to_millis(now_ms),
+        ),
+    )?;
+    Ok(())
+}
+
 impl Database {
     /// Stores the token that a hello brought; on disk when this returns (wire protocol §7.4).
     ///
@@ -48,21 +71,27 @@ impl Database {
             Some(_) => TokenStored::Rotated,
         };
         self.write(Durability::Full, |transaction| {
-            transaction.execute(
-                "INSERT INTO device_token (device_id, role, gateway_scope, token, updated_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET token = excluded.token,
-                                           updated_at_ms = excluded.updated_at_ms",
-                (
-                    key.device_id,
-                    key.role,
-                    key.gateway_scope,
-                    token.expose_secret(),
-                    to_millis(now_ms),
-                ),
-            )
+            write_token(transaction, key, token, now_ms)
         })?;
         Ok(outcome)
+    }
+
+    /// Stores the token that a hello brought, and the endpoint that issued it as the one to go to
+    /// from now on, both or neither; on disk when this returns (wire protocol §7.6).
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn keep_pairing(
+        &mut self,
+        key: DeviceTokenKey<'_>,
+        token: &SecretString,
+        endpoint: &SavedEndpoint,
+        now_ms: u64,
+    ) -> Result<(), StateError> {
+        self.write(Durability::Full, |transaction| {
+            write_token(transaction, key, token, now_ms)?;
+            write_endpoint(transaction, endpoint, now_ms)
+        })
     }
 
     /// The token for this device, role and endpoint.

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use crate::database::{Database, Durability, from_millis, to_millis};
+use crate::device_token::write_token;
 use crate::identity::IdentityRow;
 use crate::node_profile::{NodeProfile, write_profile};
 use crate::upstream::{Source, UpstreamNode};
@@ -102,18 +103,7 @@ impl Database {
                 identity.insert(transaction)?;
             }
             if let Some((key, token)) = import.device_token() {
-                transaction.execute(
-                    "INSERT OR REPLACE INTO device_token
-                     (device_id, role, gateway_scope, token, updated_at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                    (
-                        key.device_id,
-                        key.role,
-                        key.gateway_scope,
-                        token.expose_secret(),
-                        to_millis(now_ms),
-                    ),
-                )?;
+                write_token(transaction, key, token, now_ms)?;
             }
             if let Some(approvals) = &node.approvals {
                 transaction.execute(

@@ -113,6 +113,27 @@ pub(crate) fn write_profile(
     Ok(())
 }
 
+pub(crate) fn write_endpoint(
+    transaction: &Transaction<'_>,
+    endpoint: &SavedEndpoint,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE node_profile
+         SET gateway_host = ?1, gateway_port = ?2, gateway_tls = ?3, gateway_tls_fingerprint = ?4,
+             gateway_context_path = ?5, updated_at_ms = ?6",
+        (
+            &endpoint.host,
+            endpoint.port,
+            endpoint.tls,
+            &endpoint.tls_fingerprint,
+            &endpoint.context_path,
+            to_millis(now_ms),
+        ),
+    )?;
+    Ok(())
+}
+
 impl Database {
     /// The saved profile, or `None` before the first run.
     ///

@@ -10,11 +10,22 @@ use node_config::{
 };
 use tracing::warn;
 
+/// Where shared credentials may come from in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SharedCredentials {
+    /// From nowhere: a setup code says what is shown (wire protocol §7.7).
+    None,
+    /// `--auth-from-env`.
+    OfEnvironment,
+    /// From every place.
+    OfEverywhere,
+}
+
 /// Reads everything again as it was read at start. By then the endpoint is the saved one.
 pub(super) fn reload(
     process: &Environment,
     env_file: Option<&Path>,
-    only_environment: bool,
+    shared: SharedCredentials,
     endpoint: GatewayScope,
 ) -> Reload {
     let process = process.clone();
@@ -22,16 +33,21 @@ pub(super) fn reload(
     Arc::new(move |has_device_token| {
         let configuration = Configuration::load(&process, env_file.as_deref())
             .map_err(|error| error.to_string())?;
-        let given = Credentials::resolve(CredentialQuery {
+        let query = CredentialQuery {
             environment: &configuration.environment,
             openclaw_json: &configuration.openclaw_json,
             home: &configuration.paths.home,
             saved: Some(&endpoint),
             planned: &endpoint,
             has_device_token,
-            only_environment,
-        })
-        .map_err(|error| error.to_string())?;
+            only_environment: shared == SharedCredentials::OfEnvironment,
+        };
+        let given = match shared {
+            SharedCredentials::None => Credentials::default(),
+            SharedCredentials::OfEnvironment | SharedCredentials::OfEverywhere => {
+                Credentials::resolve(query).map_err(|error| error.to_string())?
+            }
+        };
         for warning in configuration
             .openclaw_json
             .warnings
