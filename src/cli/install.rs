@@ -128,8 +128,14 @@ fn prepare(
     }
     let failed = |error: &dyn std::fmt::Display| refused(Refusal::new(error));
     let paths = Paths::from_environment(environment).map_err(|error| failed(&error))?;
-    let notes =
-        super::import::take_over_service(&paths, environment).map_err(|error| failed(&error))?;
+    let notes = super::import::take_over_service(&paths, environment).map_err(|error| {
+        refused(Refusal {
+            text: error.to_string(),
+            hint: Some(
+                "openclaw node install --force (replaces it, and takes nothing over)".to_owned(),
+            ),
+        })
+    })?;
     // The gateway is the one that the old node host saved.
     Ok(Plan { notes, ..make()? })
 }

@@ -1,11 +1,13 @@
 //! A throw-away machine with a real systemd, and what its user and its root type there.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use gateway::{DEFAULT_TOKEN, GatewayHandle, NodeView};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
@@ -24,6 +26,14 @@ const REQUIRED: &str = "OPENCLAW_NODE_REQUIRE_SYSTEMD";
 /// A machine. It ends with this value.
 pub(crate) struct Sandbox {
     state: TempDir,
+}
+
+/// The node's user unit, from the test user's home.
+pub(crate) const UNIT: &str = ".config/systemd/user/openclaw-node.service";
+
+/// The variable that gives the gateway's shared token.
+pub(crate) fn token() -> String {
+    format!("OPENCLAW_GATEWAY_TOKEN={DEFAULT_TOKEN}")
 }
 
 /// What a command did.
@@ -121,6 +131,29 @@ impl Sandbox {
         let program = ["/usr/local/bin/openclaw-node"];
         let command = [&["env"], variables, &program, arguments].concat();
         self.user(&command).await
+    }
+
+    /// Lets every command run.
+    pub(crate) async fn allow_everything(&self) {
+        let config = json!({ "tools": { "exec": { "security": "full", "ask": "off" } } });
+        let line = "umask 077; mkdir -p .openclaw; cat > .openclaw/openclaw.json";
+        self.shell(&format!("{line} <<'END'\n{config}\nEND\n"))
+            .await;
+    }
+
+    /// Installs the node for this gateway, and waits until it is in service there.
+    pub(crate) async fn install(&self, gateway: &GatewayHandle) -> NodeView {
+        let port = gateway.port().to_string();
+        self.node_with(&[&token()], &["install", "--port", &port])
+            .await
+            .expect_success();
+        gateway.admit(super::DEADLINE).await.unwrap()
+    }
+
+    /// Everything in the test user's home that is no folder.
+    pub(crate) async fn files(&self) -> BTreeSet<String> {
+        let found = self.shell("find . ! -type d").await;
+        found.lines().map(str::to_owned).collect()
     }
 
     /// A property of the node's user unit.

@@ -14,6 +14,8 @@
 
 #![cfg(test)]
 
+#[path = "../browser/mod.rs"]
+mod browser;
 mod gateway_process;
 mod lab;
 mod namespace;
@@ -27,6 +29,7 @@ mod waiting;
 mod agent_turns;
 mod answers_during_pairing;
 mod approved_run;
+mod browser_calls;
 mod commands;
 mod credentials;
 mod first_connection;

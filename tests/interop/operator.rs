@@ -112,7 +112,11 @@ impl Operator {
 
     /// Calls a method that asks a node. While a gateway writes down that some node was paired it
     /// cannot reach any, which it says before it has sent anything.
-    async fn ask_node(&self, method: &str, params: Value) -> Result<Value, OperatorError> {
+    pub(crate) async fn ask_node(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> Result<Value, OperatorError> {
         eventually(
             "the gateway reaches its nodes",
             PATIENCE,

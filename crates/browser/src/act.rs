@@ -9,16 +9,16 @@
 //! ```
 
 mod batch;
-mod edit;
+pub(crate) mod edit;
 mod evaluate;
-mod failure;
+pub(crate) mod failure;
 mod keyboard;
 mod keys;
 mod mouse;
 mod perform;
-mod request;
-mod target;
-mod wait;
+pub(crate) mod request;
+pub(crate) mod target;
+pub(crate) mod wait;
 
 use std::rc::Rc;
 use std::time::Duration;

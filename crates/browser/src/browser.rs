@@ -1,6 +1,7 @@
 //! One profile and its browser: starting it, noticing its end, and its tabs.
 
 pub mod downloads;
+mod graphics;
 pub mod live;
 pub mod tabs;
 
@@ -8,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tracing::{debug, info};
 
 use self::live::{Identity, Live};
@@ -17,6 +17,7 @@ use crate::control::ControlOptions;
 use crate::endpoint::Endpoint;
 use crate::executable::{self, Executable, NoBrowser};
 use crate::launch::{self, Headless, LaunchError, LaunchPlan};
+use crate::navigation::Policy;
 use crate::profile::{Driver, Profile};
 use crate::request::{Reason, RouteError};
 use crate::tab::Tab;
@@ -41,11 +42,13 @@ pub struct Browser {
     aliases: RefCell<Aliases>,
     /// What the last `POST /start` asked for; counts until the next stop.
     headless_request: Cell<Option<bool>>,
+    policy: Rc<Policy>,
 }
 
 impl Browser {
     pub(crate) fn new(profile: Profile, options: Rc<ControlOptions>) -> Self {
         Self {
+            policy: Rc::new(Policy::of(&options.settings)),
             profile,
             options,
             turn: tokio::sync::Mutex::new(()),
@@ -65,6 +68,12 @@ impl Browser {
     #[must_use]
     pub fn options(&self) -> &ControlOptions {
         &self.options
+    }
+
+    /// Where its pages may go.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The browser that would be started.
@@ -155,6 +164,17 @@ impl Browser {
             Driver::ExistingSession | Driver::Extension => return Err(self.unsupported()),
         };
         Ok(live)
+    }
+
+    /// Refuses a profile whose driver this node does not have.
+    ///
+    /// # Errors
+    /// 501.
+    pub fn check_driver(&self) -> Result<(), RouteError> {
+        match self.profile.driver {
+            Driver::Openclaw => Ok(()),
+            Driver::ExistingSession | Driver::Extension => Err(self.unsupported()),
+        }
     }
 
     /// A profile whose driver this node does not have.
@@ -255,7 +275,8 @@ impl Browser {
         process: Option<exec::run::service::ServiceProcess>,
     ) -> Result<Rc<Live>, RouteError> {
         let places = &self.options.places;
-        let live = Live::connect(identity, process, places, CONNECT_DEADLINE)
+        let policy = Rc::clone(&self.policy);
+        let live = Live::connect(identity, process, places, policy, CONNECT_DEADLINE)
             .await
             .map_err(|error| {
                 RouteError::failed(format_args!(
@@ -380,23 +401,11 @@ impl Browser {
     /// # Errors
     /// 400 for a label that is none.
     pub fn label(&self, target: &str, label: &str) -> Result<(), RouteError> {
-        if !tabs::is_label(label) {
-            return Err(RouteError::bad_request(
-                "label must be 1-64 characters of letters, digits, \"_\", \".\", \":\" or \"-\"",
-            ));
-        }
+        tabs::check_label(label)?;
         let mut aliases = self.aliases.borrow_mut();
         aliases.name(target);
         aliases.label(target, label);
         Ok(())
-    }
-
-    /// A page as routes answer it.
-    pub fn describe(&self, target: Value) -> Option<ListedTab> {
-        let target = tabs::Target::from_listed(&target)?;
-        let mut aliases = self.aliases.borrow_mut();
-        aliases.name(&target.id);
-        Some(aliases.describe(target))
     }
 }
 

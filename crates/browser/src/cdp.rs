@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tracing::debug;
@@ -52,6 +53,16 @@ pub enum CdpError {
     /// The socket or the target is gone.
     #[error("the browser connection is closed")]
     Closed,
+    /// An answer that is not what it should be.
+    #[error("an answer of the browser is not understood: {0}")]
+    Malformed(String),
+}
+
+impl CdpError {
+    /// An answer that cannot be read.
+    pub(crate) fn malformed(error: serde_json::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 /// Something that happened in the browser.
@@ -82,7 +93,7 @@ impl Default for Listeners {
 
 struct PendingCall {
     session: Rc<str>,
-    answer: oneshot::Sender<Result<Value, CdpError>>,
+    answer: oneshot::Sender<Result<Box<RawValue>, CdpError>>,
 }
 
 struct Shared {
@@ -123,7 +134,7 @@ struct Message {
     method: Option<String>,
     #[serde(default)]
     params: Value,
-    result: Option<Value>,
+    result: Option<Box<RawValue>>,
     error: Option<Refusal>,
     #[serde(rename = "sessionId")]
     session: Option<String>,
@@ -212,7 +223,7 @@ impl Shared {
             let Some(call) = call else { return };
             let result = match message.error {
                 Some(Refusal { code, message }) => Err(CdpError::Refused { code, message }),
-                None => Ok(message.result.unwrap_or_default()),
+                None => Ok(message.result.unwrap_or_else(|| RawValue::NULL.to_owned())),
             };
             // Whoever called may have stopped waiting.
             call.answer.send(result).ok();
@@ -323,6 +334,20 @@ impl Session {
         params: Value,
         deadline: Duration,
     ) -> Result<Value, CdpError> {
+        let answer = self.call_raw(method, params, deadline).await?;
+        serde_json::from_str(answer.get()).map_err(CdpError::malformed)
+    }
+
+    /// The same, with the answer as it came: a large one is read straight into what it is for.
+    ///
+    /// # Errors
+    /// [`CdpError`].
+    pub async fn call_raw(
+        &self,
+        method: &str,
+        params: Value,
+        deadline: Duration,
+    ) -> Result<Box<RawValue>, CdpError> {
         let shared = &self.cdp.0;
         if shared.is_closed.get() {
             return Err(CdpError::Closed);

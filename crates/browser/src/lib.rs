@@ -6,6 +6,7 @@
 //! browser  one profile and its browser: starting, stopping, its tabs
 //! tab      one page: its session, what it said, its dialogs
 //! routes   GET /tabs, POST /navigate, …: one file per noun
+//! navigation  where pages may go
 //! cdp      the protocol that the browser speaks
 //! ```
 //!
@@ -21,6 +22,7 @@ mod element;
 pub mod endpoint;
 pub mod executable;
 pub mod launch;
+pub mod navigation;
 pub mod profile;
 pub mod proxy;
 pub mod request;

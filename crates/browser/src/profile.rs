@@ -17,6 +17,8 @@ const DEFAULT_COLOR: &str = "#FF4500";
 /// From the gateway's port to the first debugging port: the control port is 2 above, the range of
 /// debugging ports begins 9 above that.
 const FIRST_CDP_PORT_OFFSET: u16 = 11;
+/// From the gateway's port to that of the extension's relay, which is not offered here.
+const RELAY_PORT_OFFSET: u16 = 10;
 /// How many debugging ports there are in the range.
 const CDP_PORTS: u16 = 91;
 
@@ -175,7 +177,10 @@ fn one(
     let endpoint = match (driver, &entry.cdp_url, entry.cdp_port.or(port)) {
         (Driver::Openclaw, Some(url), _) => Some(Endpoint::parse(url)?),
         (Driver::Openclaw, None, Some(port)) => Some(Endpoint::local(port)),
-        (Driver::Openclaw, None, None) | (Driver::ExistingSession | Driver::Extension, ..) => None,
+        (Driver::Extension, ..) => Some(Endpoint::local(
+            settings.gateway_port.saturating_add(RELAY_PORT_OFFSET),
+        )),
+        (Driver::Openclaw, None, None) | (Driver::ExistingSession, ..) => None,
     };
     let is_remote = endpoint
         .as_ref()

@@ -4,7 +4,9 @@
 pub mod files;
 pub(crate) mod folder;
 mod mime;
+pub(crate) mod ownership;
 pub mod params;
+mod upload;
 
 use std::time::Duration;
 
@@ -57,6 +59,10 @@ pub async fn call(
         ));
     }
     let mut request = call.request()?;
+    let is_owned_close = request.path == ownership::PATH;
+    if is_owned_close {
+        ownership::check(&request)?;
+    }
     if !settings.enabled {
         return Err(CommandError(
             "browser control disabled: browser.enabled=false. Set browser.enabled=true.".to_owned(),
@@ -81,11 +87,36 @@ pub async fn call(
             .query
             .insert("profile".to_owned(), profile.as_str().into());
     }
-    let reply = timeout(request.timeout, dispatch(control, &profile, &request));
+    let staged = match &call.upload {
+        Some(upload) => {
+            let staged = upload::stage(&control.places().uploads_dir(), upload)?;
+            let paths: Vec<Value> = staged
+                .paths
+                .iter()
+                .map(|path| path.to_string_lossy().into())
+                .collect();
+            request.body.insert("paths".to_owned(), Value::Array(paths));
+            Some(staged)
+        }
+        None => None,
+    };
+    let reply = timeout(request.timeout, async {
+        if is_owned_close {
+            let browser = match control.browser(&profile) {
+                Ok(browser) => browser,
+                Err(error) => return Ok(Err(error)),
+            };
+            return Ok(Ok(ownership::close(&browser, &request).await?));
+        }
+        Ok(dispatch(control, &profile, &request).await)
+    });
     let mut reply = match reply.await {
-        Ok(reply) => reply,
+        Ok(reply) => reply?,
         Err(_) => return Err(timed_out(control, &profile, &request).await),
     };
+    if let (Ok(_), Some(staged)) = (&reply, staged) {
+        staged.keep();
+    }
     if lists_profiles && let Ok(listed) = &mut reply {
         keep_allowed(listed, &settings.allow_profiles);
     }

@@ -18,6 +18,7 @@ mod capture;
 mod cursor;
 mod dom;
 mod finish;
+pub(crate) mod labels;
 pub(crate) mod named;
 mod plan;
 pub mod refs;
@@ -31,13 +32,13 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use self::aria_form::{DEFAULT_LIMIT, HIGHEST_LIMIT, aria_nodes};
-use self::ax::ax_nodes;
 use self::capture::{CaptureError, Captured, default_form, full_tree, part, whole_page};
 use self::finish::{KeyKind, finish};
 use self::plan::{Form, Plan, PlanError};
 use self::refs::Family;
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
+use crate::routes::capture::labelled;
 use crate::tab::Tab;
 
 /// How long a snapshot may take unless the caller says otherwise.
@@ -56,7 +57,7 @@ pub async fn snapshot(page: &Page, request: &Request) -> Reply {
     let timeout = plan
         .timeout_ms
         .map_or(DEFAULT_TIMEOUT, Duration::from_millis);
-    let taken = tokio::time::timeout(timeout, tab.unless_blocked(answer(tab, &plan, timeout)));
+    let taken = tokio::time::timeout(timeout, tab.unless_blocked(answer(page, &plan, timeout)));
     let taken = taken
         .await
         .map_err(|_| RouteError::failed("Browser snapshot capture timed out."))?;
@@ -92,10 +93,11 @@ fn head(tab: &Tab, plan: &Plan) -> Map<String, Value> {
 }
 
 async fn answer(
-    tab: &Tab,
+    page: &Page,
     plan: &Plan,
     timeout: Duration,
 ) -> Result<Map<String, Value>, RouteError> {
+    let tab = &*page.tab;
     let before = tab.state().document;
     let mut members = head(tab, plan);
     if !tab.state().dialogs.is_empty() {
@@ -108,7 +110,7 @@ async fn answer(
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(DEFAULT_LIMIT)
             .min(HIGHEST_LIMIT);
-        let (nodes, refs) = aria_nodes(&ax_nodes(&tree), limit);
+        let (nodes, refs) = aria_nodes(&tree.nodes()?, limit);
         unchanged(tab, before)?;
         tab.refs.borrow_mut().replace(&refs, false);
         members.insert("nodes".to_owned(), Value::Array(nodes));
@@ -146,6 +148,9 @@ async fn answer(
         refs.remember_shown(family, captured.document, key_kind.keys(&finished.refs));
         finished
     };
+    if plan.has_labels {
+        members.extend(labelled(page, &finished.refs).await?);
+    }
     members.extend(finished.members());
     Ok(members)
 }

@@ -1,6 +1,8 @@
 //! One page: its session, where it is, what it said since it was attached to, and its dialogs.
 
+pub mod chooser;
 pub mod dialogs;
+pub mod interception;
 pub mod journal;
 pub mod network;
 
@@ -15,10 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use self::chooser::Chooser;
 use self::dialogs::Dialogs;
+use self::interception::Interception;
 use self::journal::PageJournal;
 use self::network::Network;
 use crate::cdp::{Cdp, CdpError, Event, Session};
+use crate::navigation::Policy;
 use crate::snapshot::refs::Refs;
 
 /// How long the domains of a page may take to be enabled. A page that shows a dialog answers some of
@@ -65,6 +70,10 @@ pub struct TabState {
     pub frame_sessions: HashMap<String, Session>,
     /// Dialogs.
     pub dialogs: Dialogs,
+    /// Files for the next file chooser.
+    pub chooser: Chooser,
+    /// Requests that are held.
+    pub interception: Interception,
     /// Console messages and errors.
     pub journal: PageJournal,
     /// Requests.
@@ -74,11 +83,16 @@ pub struct TabState {
 }
 
 impl Tab {
-    /// Attaches to a page and begins to collect what it says.
+    /// Attaches to a page and begins to collect what it says. With a policy that guards, every
+    /// document that it loads is looked at.
     ///
     /// # Errors
     /// [`CdpError`].
-    pub async fn attach(cdp: &Cdp, target_id: &str) -> Result<Rc<Self>, CdpError> {
+    pub async fn attach(
+        cdp: &Cdp,
+        target_id: &str,
+        policy: &Rc<Policy>,
+    ) -> Result<Rc<Self>, CdpError> {
         let session = cdp.attach(target_id).await?;
         let tab = Rc::new(Self {
             target_id: target_id.to_owned(),
@@ -89,11 +103,16 @@ impl Tab {
         });
         tab.state.borrow_mut().main_frame = target_id.to_owned();
         let observed = Rc::downgrade(&tab);
+        let own = session.clone();
         session.on_event(move |event| {
             if let Some(tab) = observed.upgrade() {
-                tab.observe(event);
+                tab.observe(event, &own);
             }
         });
+        if policy.guards() {
+            tab.change(|state| state.interception.guard(Rc::clone(policy)));
+            Interception::apply(&tab, &session).await?;
+        }
         tab.enable().await?;
         Ok(tab)
     }
@@ -233,7 +252,7 @@ impl Tab {
         self.change(|state| state.is_gone = true);
     }
 
-    fn observe(self: &Rc<Self>, event: &Event) {
+    fn observe(self: &Rc<Self>, event: &Event, session: &Session) {
         let params = &event.params;
         match event.method.as_str() {
             "Page.frameNavigated" => self.on_navigated(params),
@@ -260,6 +279,9 @@ impl Tab {
                     });
                 }
             }
+            "Page.fileChooserOpened" => chooser::on_opened(self, session.clone(), params),
+            "Fetch.requestPaused" => interception::on_held(self, session.clone(), params),
+            "Fetch.authRequired" => interception::on_auth_required(self, session.clone(), params),
             "Page.javascriptDialogClosed" => self.change(|state| state.dialogs.close()),
             "Runtime.consoleAPICalled" => self.change(|state| state.journal.on_console(params)),
             "Runtime.exceptionThrown" => self.change(|state| state.journal.on_exception(params)),
@@ -310,6 +332,7 @@ impl Tab {
         }
         let frame = text(&target, "targetId").to_owned();
         let observed = Rc::downgrade(self);
+        let own = session.clone();
         session.on_event(move |event| {
             let Some(tab) = observed.upgrade() else {
                 return;
@@ -318,12 +341,19 @@ impl Tab {
             if event.method.starts_with("Network.")
                 || event.method.starts_with("Runtime.")
                 || event.method.starts_with("Target.")
+                || event.method.starts_with("Fetch.")
+                || event.method == "Page.fileChooserOpened"
             {
-                tab.observe(event);
+                tab.observe(event, &own);
             }
         });
         self.change(|state| state.frame_sessions.insert(frame, session.clone()));
+        let tab = Rc::clone(self);
         actix_rt::spawn(async move {
+            if let Err(error) = Interception::apply(&tab, &session).await {
+                debug!(%error, "requests of a frame are not looked at");
+            }
+            drop(tab);
             let enabled = futures_util::future::try_join_all([
                 session.call("Page.enable", json!({})),
                 session.call("Runtime.enable", json!({})),

@@ -290,3 +290,33 @@ fn an_empty_page_has_an_empty_snapshot() {
         },
     );
 }
+
+#[test]
+fn labels_are_drawn_for_the_picture_only() {
+    with_pages(
+        &[("/", SHOP)],
+        |_| (),
+        async |page| {
+            let shown = page.snapshot(json!({"labels": true})).await;
+            let refs = shown["refs"].as_object().unwrap();
+            assert_eq!(shown["labels"], json!(true));
+            let annotations = shown["annotations"].as_array().unwrap();
+            let drawn = shown["labelsCount"].as_u64().unwrap();
+            let skipped = shown["labelsSkipped"].as_u64().unwrap();
+            assert_eq!(drawn + skipped, refs.len() as u64);
+            let heading = annotations
+                .iter()
+                .find(|annotation| annotation["role"] == json!("heading"))
+                .unwrap();
+            let area = "(() => { const { x, y, width, height } = document.querySelector('h1').getBoundingClientRect(); return { x, y, width, height }; })()";
+            let area = page.eval(area).await;
+            for side in ["x", "y", "width", "height"] {
+                assert_eq!(heading["box"][side].as_f64(), area[side].as_f64(), "{side}");
+            }
+            let image = std::fs::read(shown["imagePath"].as_str().unwrap()).unwrap();
+            assert!(image.starts_with(b"\x89PNG"));
+            let left = page.eval("document.getElementById('openclaw-node-labels') === null");
+            assert_eq!(left.await, json!(true));
+        },
+    );
+}

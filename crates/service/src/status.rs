@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::action::{self, ServiceState};
+use crate::definition::Owner;
 use crate::drift::Drift;
 use crate::linger::Linger;
 use crate::manager::{Installed, Runtime, RuntimeStatus, ServiceManager};
@@ -35,9 +36,10 @@ pub struct Inspection {
     pub drift: Vec<Drift>,
     /// Whether it outlives a logout, where that is a question.
     pub linger: Option<Linger>,
+    owner: Option<Owner>,
     start_hints: Vec<String>,
     log_command: String,
-    reinstall: String,
+    install: String,
     /// What could not be read.
     complaints: Vec<String>,
 }
@@ -140,7 +142,8 @@ impl Inspection {
                 .map(|hint| hint.text)
                 .collect(),
             log_command: manager.log_command(),
-            reinstall: format!("openclaw node install{} --force", manager.flag()),
+            owner: installed.as_ref().map(|installed| installed.owner),
+            install: format!("openclaw node install{}", manager.flag()),
             service: ServiceStatus {
                 state: ServiceState::of(manager),
                 command: installed.map(CommandView::from),
@@ -179,7 +182,30 @@ impl Inspection {
     /// What differs, lingering, and what could not be read.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
-        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        let mut lines = match self.owner {
+            Some(Owner::Upstream) => vec![format!(
+                "This is OpenClaw's own node host; replace it with: {} --takeover",
+                self.install
+            )],
+            Some(Owner::Foreign) => vec![format!(
+                "This is no node host that is known here; replace it with: {} --force",
+                self.install
+            )],
+            Some(Owner::Native) | None => self.drift_lines(),
+        };
+        if self.service.command.is_some() {
+            lines.extend(self.linger.as_ref().and_then(Linger::warning));
+        }
+        lines.extend(
+            self.complaints
+                .iter()
+                .map(|complaint| format!("Not shown: {complaint}")),
+        );
+        lines
+    }
+
+    fn drift_lines(&self) -> Vec<String> {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
         let mut lines: Vec<String> = self
             .drift
             .iter()
@@ -191,22 +217,14 @@ impl Inspection {
                 format!(
                     "Drift: {} is {}, this version would write {}{place}",
                     drift.key,
-                    value(&drift.current),
-                    value(&drift.expected)
+                    shown(&drift.current),
+                    shown(&drift.expected)
                 )
             })
             .collect();
         if !lines.is_empty() {
-            lines.push(format!("Apply with: {}", self.reinstall));
+            lines.push(format!("Apply with: {} --force", self.install));
         }
-        if self.service.command.is_some() {
-            lines.extend(self.linger.as_ref().and_then(Linger::warning));
-        }
-        lines.extend(
-            self.complaints
-                .iter()
-                .map(|complaint| format!("Not shown: {complaint}")),
-        );
         lines
     }
 

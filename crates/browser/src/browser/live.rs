@@ -8,20 +8,27 @@ use std::time::Duration;
 
 use exec::run::service::ServiceProcess;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::downloads::Downloads;
+use super::graphics;
 use super::tabs::Target;
 use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
 use crate::endpoint::Endpoint;
 use crate::executable::Executable;
 use crate::launch::{Headless, STOP_GRACE};
+use crate::navigation::Policy;
 use crate::request::RouteError;
 use crate::tab::{Tab, text};
 
 /// How long the browser may take to list its pages.
 const LIST_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a closed page may take to be gone.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const CLOSING_PROBE: Duration = Duration::from_millis(10);
 /// How long a browser may take to close itself before it is told with a signal.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1500);
 
@@ -62,6 +69,10 @@ pub struct Live {
     attaching: tokio::sync::Mutex<()>,
     last_used: RefCell<Option<String>>,
     stopped: Cell<bool>,
+    policy: Rc<Policy>,
+    /// Whether a trace is being recorded.
+    pub is_tracing: Cell<bool>,
+    graphics: RefCell<Option<Value>>,
     /// What was downloaded.
     pub downloads: Rc<Downloads>,
 }
@@ -71,6 +82,7 @@ impl Live {
         identity: Identity,
         process: Option<ServiceProcess>,
         places: &Places,
+        policy: Rc<Policy>,
         deadline: Duration,
     ) -> Result<Rc<Self>, ConnectError> {
         let cdp = Cdp::connect(&identity.websocket, deadline).await?;
@@ -84,6 +96,9 @@ impl Live {
             attaching: tokio::sync::Mutex::new(()),
             last_used: RefCell::default(),
             stopped: Cell::new(false),
+            policy,
+            is_tracing: Cell::new(false),
+            graphics: RefCell::default(),
             downloads: Rc::clone(&downloads),
         });
         let observed = Rc::downgrade(&live);
@@ -127,6 +142,20 @@ impl Live {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.pid
+    }
+
+    /// How the browser paints, asked for once.
+    pub async fn graphics(&self) -> Value {
+        if let Some(known) = &*self.graphics.borrow() {
+            return known.clone();
+        }
+        let session = self.cdp.browser();
+        let Ok(told) = session.call("SystemInfo.getInfo", json!({})).await else {
+            return Value::Null;
+        };
+        let graphics = graphics::describe(&told);
+        self.graphics.replace(Some(graphics.clone()));
+        graphics
     }
 
     /// The connection.
@@ -177,7 +206,7 @@ impl Live {
         if let Some(tab) = self.attached(target) {
             return Ok(tab);
         }
-        let tab = Tab::attach(&self.cdp, target).await?;
+        let tab = Tab::attach(&self.cdp, target, &self.policy).await?;
         self.tabs
             .borrow_mut()
             .insert(target.to_owned(), Rc::clone(&tab));
@@ -264,10 +293,19 @@ impl Live {
     /// [`CdpError`].
     pub async fn close(&self, target: &str) -> Result<(), CdpError> {
         let params = json!({"targetId": target});
-        self.cdp
-            .browser()
-            .call("Target.closeTarget", params)
-            .await?;
+        let browser = self.cdp.browser();
+        browser.call("Target.closeTarget", params).await?;
+        // Until then it would still be listed. One that asks its user first may stay.
+        let until = Instant::now() + CLOSING;
+        while Instant::now() < until {
+            let listed = browser.call("Target.getTargets", json!({})).await?;
+            let listed = listed.get("targetInfos").and_then(Value::as_array);
+            let is_there = |info: &Value| text(info, "targetId") == target;
+            if !listed.into_iter().flatten().any(is_there) {
+                break;
+            }
+            sleep(CLOSING_PROBE).await;
+        }
         if let Some(tab) = self.tabs.borrow_mut().remove(target) {
             tab.gone();
         }

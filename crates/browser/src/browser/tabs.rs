@@ -42,7 +42,9 @@ impl Target {
         let url = text(entry, "url");
         let is_internal =
             INTERNAL.iter().any(|prefix| url.starts_with(prefix)) || url.starts_with("opera://");
-        (text(entry, "type") == "page" && !id.is_empty() && !is_internal).then(|| Self {
+        // The browser's own first page is nowhere for a moment before it is one of the internal ones.
+        let is_page = text(entry, "type") == "page" && !id.is_empty() && !url.is_empty();
+        (is_page && !is_internal).then(|| Self {
             id: id.to_owned(),
             title: text(entry, "title").to_owned(),
             url: url.to_owned(),
@@ -112,10 +114,27 @@ pub fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.chars().all(is_allowed)
 }
 
+/// Refuses a label that is none.
+///
+/// # Errors
+/// 400.
+pub fn check_label(label: &str) -> Result<(), RouteError> {
+    if is_label(label) {
+        return Ok(());
+    }
+    Err(RouteError::bad_request(
+        "label must be 1-64 characters of letters, digits, \"_\", \".\", \":\" or \"-\"",
+    ))
+}
+
+fn is_number(named: &str) -> bool {
+    !named.is_empty() && named.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// 404 with upstream's texts.
 #[must_use]
 pub fn not_found(named: &str) -> RouteError {
-    let hint = if !named.is_empty() && named.bytes().all(|byte| byte.is_ascii_digit()) {
+    let hint = if is_number(named) {
         format!(
             "Numeric values are not tab targets; use a stable tab id like \"t1\", a label, or a raw \
              targetId. For positional selection, use \"openclaw browser tab select {named}\"."
@@ -200,6 +219,10 @@ impl Aliases {
         if let Some(tab) = exact {
             return Resolution::One(tab.id.clone());
         }
+        if is_number(named) {
+            // Agents count pages; that an id begins with the same digit is chance.
+            return Resolution::None;
+        }
         let wanted = named.to_ascii_lowercase();
         let mut matching = listed
             .iter()
@@ -232,9 +255,9 @@ mod tests {
     #[test]
     fn a_page_is_found_by_each_of_its_names() {
         let mut aliases = Aliases::default();
-        listed(&mut aliases, &["ABC1", "ABC2", "F00"]);
+        listed(&mut aliases, &["ABC1", "ABC2", "F00", "1DE"]);
         aliases.label("F00", "home");
-        let tabs = listed(&mut aliases, &["ABC1", "ABC2", "F00"]);
+        let tabs = listed(&mut aliases, &["ABC1", "ABC2", "F00", "1DE"]);
         let one = |id: &str| Resolution::One(id.to_owned());
         for (named, expected) in [
             ("ABC1", one("ABC1")),
@@ -243,6 +266,7 @@ mod tests {
             ("f0", one("F00")),
             ("abc", Resolution::Ambiguous),
             ("zzz", Resolution::None),
+            ("1d", one("1DE")),
             ("1", Resolution::None),
         ] {
             assert_eq!(aliases.resolve(named, &tabs), expected, "{named}");
@@ -264,7 +288,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_the_web_are_listed() {
-        for url in ["chrome://settings/", "devtools://x", "opera://about"] {
+        for url in ["", "chrome://settings/", "devtools://x", "opera://about"] {
             let entry = json!({"id": "A", "type": "page", "url": url});
             assert!(Target::from_listed(&entry).is_none(), "{url}");
         }

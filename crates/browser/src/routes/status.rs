@@ -20,6 +20,10 @@ pub async fn status(browser: &Browser) -> Value {
         .as_ref()
         .map_or_else(|| browser.headless(), |live| live.identity().headless);
     let identity = live.as_ref().map(|live| live.identity());
+    let graphics = match &live {
+        Some(live) => live.graphics().await,
+        None => Value::Null,
+    };
     let (port, url) = endpoint_of(profile);
     json!({
         "enabled": settings.enabled,
@@ -48,7 +52,7 @@ pub async fn status(browser: &Browser) -> Value {
         "noSandbox": settings.no_sandbox,
         "executablePath": profile.executable_path.as_ref().map(|path| path.to_string_lossy()),
         "attachOnly": profile.attach_only,
-        "graphics": Value::Null,
+        "graphics": graphics,
     })
 }
 

@@ -346,7 +346,7 @@ fn states(role: &str, node: &DomNode<'_>, ax: Option<&AxNode<'_>>, is_active: bo
     push_if("expanded", ax.is_set("expanded"));
     push_if("active", is_active);
     let level = ax
-        .property("level")
+        .number("level")
         .filter(|_| role == "heading" || node.attribute("aria-level").is_some());
     if let Some(level) = level {
         push_if(&format!("level={level}"), true);

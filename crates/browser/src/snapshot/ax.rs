@@ -1,11 +1,75 @@
 //! Chrome's accessibility nodes, as far as snapshots read them.
+//!
+//! The tree of a large page is megabytes of JSON, most of which says where names come from. It is
+//! therefore read straight into these types instead of into JSON values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-/// One node of `Accessibility.getFullAXTree`, `queryAXTree` or `getPartialAXTree`.
+use crate::cdp::CdpError;
+
+/// An answer of `Accessibility.getFullAXTree`, `queryAXTree` or `getPartialAXTree`.
+#[derive(Debug)]
+pub(crate) struct AxTree(pub(crate) Box<RawValue>);
+
+impl AxTree {
+    /// The nodes in the browser's order.
+    ///
+    /// # Errors
+    /// [`CdpError::Malformed`].
+    pub(crate) fn nodes(&self) -> Result<Vec<AxNode<'_>>, CdpError> {
+        let answer: WireAnswer<'_> =
+            serde_json::from_str(self.0.get()).map_err(CdpError::malformed)?;
+        Ok(answer.nodes.into_iter().map(AxNode::from).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct WireAnswer<'a> {
+    #[serde(borrow, default)]
+    nodes: Vec<WireNode<'a>>,
+}
+
+/// A node as the browser writes it. Ids and names of properties never have escapes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireNode<'a> {
+    node_id: &'a str,
+    #[serde(default)]
+    ignored: bool,
+    #[serde(borrow, default)]
+    role: WireValue<'a>,
+    #[serde(borrow, default)]
+    name: WireValue<'a>,
+    #[serde(borrow, default)]
+    value: WireValue<'a>,
+    #[serde(borrow, default)]
+    description: WireValue<'a>,
+    #[serde(rename = "backendDOMNodeId", default)]
+    backend_dom_node_id: Option<i64>,
+    #[serde(borrow, default)]
+    child_ids: Vec<&'a str>,
+    #[serde(borrow, default)]
+    properties: Vec<WireProperty<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct WireValue<'a> {
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireProperty<'a> {
+    name: &'a str,
+    #[serde(borrow)]
+    value: WireValue<'a>,
+}
+
+/// One node of an accessibility tree.
 #[derive(Debug, Clone)]
 pub(crate) struct AxNode<'a> {
     /// The browser's id of the node; what `children` and parents name.
@@ -24,76 +88,65 @@ pub(crate) struct AxNode<'a> {
     pub(crate) backend_node_id: Option<i64>,
     /// Ids of the children, in order.
     pub(crate) children: Vec<&'a str>,
-    properties: Option<&'a Vec<Value>>,
+    /// Names and the JSON of their values.
+    properties: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> AxNode<'a> {
-    fn parse(node: &'a Value) -> Option<Self> {
-        let id = node.get("nodeId").and_then(Value::as_str)?;
-        if id.is_empty() {
-            return None;
-        }
-        let role = ax_text(node.get("role"));
-        Some(Self {
-            id,
-            is_ignored: node.get("ignored").and_then(Value::as_bool) == Some(true),
+impl<'a> From<WireNode<'a>> for AxNode<'a> {
+    fn from(node: WireNode<'a>) -> Self {
+        let role = text(node.role.value);
+        Self {
+            id: node.node_id,
+            is_ignored: node.ignored,
             role: if role.is_empty() {
                 Cow::Borrowed("unknown")
             } else {
                 role
             },
-            name: ax_text(node.get("name")),
-            value: ax_text(node.get("value")),
-            description: ax_text(node.get("description")),
-            backend_node_id: node
-                .get("backendDOMNodeId")
-                .and_then(Value::as_i64)
-                .filter(|id| *id > 0),
-            children: node
-                .get("childIds")
-                .and_then(Value::as_array)
+            name: text(node.name.value),
+            value: text(node.value.value),
+            description: text(node.description.value),
+            backend_node_id: node.backend_dom_node_id.filter(|id| *id > 0),
+            children: node.child_ids,
+            properties: node
+                .properties
                 .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
+                .filter_map(|property| Some((property.name, property.value.value?.get())))
                 .collect(),
-            properties: node.get("properties").and_then(Value::as_array),
-        })
+        }
     }
+}
 
-    /// The value of a property such as `checked`; the last one where Chrome repeats it.
-    pub(crate) fn property(&self, name: &str) -> Option<&'a Value> {
-        self.properties?
+impl<'a> AxNode<'a> {
+    /// The JSON of a property's value, such as `checked`; the last one where Chrome repeats it.
+    fn property(&self, name: &str) -> Option<&'a str> {
+        self.properties
             .iter()
             .rev()
-            .find(|property| property.get("name").and_then(Value::as_str) == Some(name))?
-            .get("value")?
-            .get("value")
+            .find(|(property, _)| *property == name)
+            .map(|(_, value)| *value)
     }
 
     /// Whether a property is true, or the token `true`.
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        match self.property(name) {
-            Some(Value::Bool(set)) => *set,
-            Some(Value::String(token)) => token == "true",
-            _ => false,
-        }
+        matches!(self.property(name), Some("true" | "\"true\""))
     }
 
     /// Whether a property is the token `mixed`.
     pub(crate) fn is_mixed(&self, name: &str) -> bool {
-        self.property(name).and_then(Value::as_str) == Some("mixed")
+        self.property(name) == Some("\"mixed\"")
     }
-}
 
-/// The nodes of an answer of the browser, in its order.
-pub(crate) fn ax_nodes(answer: &Value) -> Vec<AxNode<'_>> {
-    answer
-        .get("nodes")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(AxNode::parse)
-        .collect()
+    /// A property that is a number, as it is written.
+    pub(crate) fn number(&self, name: &str) -> Option<&'a str> {
+        self.property(name)
+            .filter(|value| value.parse::<f64>().is_ok())
+    }
+
+    /// A property that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.property(name).and_then(string)
+    }
 }
 
 /// Where each node id stands among the nodes.
@@ -105,12 +158,23 @@ pub(crate) fn positions<'a>(nodes: &[AxNode<'a>]) -> HashMap<&'a str, usize> {
         .collect()
 }
 
-/// The text of an `AXValue`; anything but a text, number or boolean is empty.
-fn ax_text(value: Option<&Value>) -> Cow<'_, str> {
-    match value.and_then(|value| value.get("value")) {
-        Some(Value::String(text)) => Cow::Borrowed(text),
-        Some(Value::Number(number)) => Cow::Owned(number.to_string()),
-        Some(Value::Bool(truth)) => Cow::Borrowed(if *truth { "true" } else { "false" }),
-        _ => Cow::Borrowed(""),
+/// The text of a value; anything but a text, number or boolean is empty.
+fn text(value: Option<&RawValue>) -> Cow<'_, str> {
+    let Some(json) = value.map(RawValue::get) else {
+        return Cow::Borrowed("");
+    };
+    match json.bytes().next() {
+        Some(b'"') => string(json).unwrap_or_default(),
+        Some(b'{' | b'[' | b'n') | None => Cow::Borrowed(""),
+        Some(_) => Cow::Borrowed(json),
+    }
+}
+
+/// A JSON string's text.
+fn string(json: &str) -> Option<Cow<'_, str>> {
+    // Without escapes the text is what stands between the quotes.
+    match json.strip_prefix('"')?.strip_suffix('"')? {
+        plain if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(json).ok().map(Cow::Owned),
     }
 }

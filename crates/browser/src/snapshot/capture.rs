@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep};
 
 use super::ai_form::ai_draft;
 use super::ai_tree::AxByNode;
-use super::ax::ax_nodes;
+use super::ax::{AxNode, AxTree};
 use super::cursor::{CursorElement, FIND};
 use super::dom::{DomDocument, capture_params, documents};
 use super::finish::{Draft, PageLink};
 use super::role_form::{RoleOptions, RootIsGone, Scope, Surroundings, role_draft};
-use crate::cdp::{CdpError, Session};
+use crate::cdp::{CALL_DEADLINE, CdpError, Session};
 use crate::element::{Object, ObjectGroup, ScriptError};
 use crate::tab::{Tab, text};
 
@@ -51,12 +51,18 @@ pub(crate) struct Captured {
 }
 
 /// The accessibility tree of a session's root frame, or of another frame in it.
-pub(crate) async fn full_tree(session: &Session, frame: Option<&str>) -> Result<Value, CdpError> {
+pub(crate) async fn full_tree(session: &Session, frame: Option<&str>) -> Result<AxTree, CdpError> {
     let params = frame.map_or_else(|| json!({}), |frame| json!({"frameId": frame}));
     // Keeping the tree makes the next one cheaper. Calls of a session are answered in order.
     let enabled = session.call("Accessibility.enable", json!({}));
-    let tree = session.call("Accessibility.getFullAXTree", params);
+    let tree = tree(session, "getFullAXTree", params);
     Ok(try_join(enabled, tree).await?.1)
+}
+
+async fn tree(session: &Session, method: &str, params: Value) -> Result<AxTree, CdpError> {
+    let method = format!("Accessibility.{method}");
+    let answer = session.call_raw(&method, params, CALL_DEADLINE).await?;
+    Ok(AxTree(answer))
 }
 
 /// The role form of the whole page.
@@ -68,7 +74,7 @@ pub(crate) async fn whole_page(
     let session = tab.session();
     let (tree, cursor_elements) = join(full_tree(session, None), cursor_elements(session)).await;
     let tree = tree?;
-    let nodes = ax_nodes(&tree);
+    let nodes = tree.nodes()?;
     let iframes = nodes
         .iter()
         .filter(|node| node.role.eq_ignore_ascii_case("iframe"))
@@ -129,8 +135,8 @@ pub(crate) async fn part(
     };
     let session = document.session();
     let root_id = backend_node_id(&root.describe().await?).ok_or(RootIsGone)?;
-    let tree = subtree(session, root_id, frame_id.as_deref()).await?;
-    let nodes = ax_nodes(&tree);
+    let trees = subtree(session, root_id, frame_id.as_deref()).await?;
+    let nodes = trees.nodes(root_id)?;
     let iframes = nodes
         .iter()
         .filter(|node| node.role.eq_ignore_ascii_case("iframe"))
@@ -174,7 +180,7 @@ pub(crate) async fn default_form(
     let (page, page_trees) = page?;
     let others: Vec<_> = others.into_iter().flatten().collect();
     let mut found = documents(&page);
-    let mut trees: Vec<&Value> = page_trees.iter().collect();
+    let mut trees: Vec<Option<&AxTree>> = page_trees.iter().map(Option::as_ref).collect();
     for (frame, (snapshot, more_trees)) in &others {
         let first = found.len();
         for mut document in documents(snapshot) {
@@ -182,10 +188,13 @@ pub(crate) async fn default_form(
             document.shift_content_documents(first);
             found.push(document);
         }
-        trees.extend(more_trees);
+        trees.extend(more_trees.iter().map(Option::as_ref));
         adopt(tab, &mut found, frame, first).await;
     }
-    let nodes: Vec<_> = trees.iter().map(|tree| ax_nodes(tree)).collect();
+    let nodes = trees
+        .into_iter()
+        .map(|tree| tree.map_or_else(|| Ok(Vec::new()), AxTree::nodes))
+        .collect::<Result<Vec<_>, CdpError>>()?;
     let by_node: Vec<AxByNode<'_>> = nodes
         .iter()
         .map(|nodes| {
@@ -224,7 +233,7 @@ pub(crate) async fn default_form(
 }
 
 /// The documents of one process, and the accessibility tree of each.
-async fn process_documents(session: &Session) -> Result<(Value, Vec<Value>), CdpError> {
+async fn process_documents(session: &Session) -> Result<(Value, Vec<Option<AxTree>>), CdpError> {
     let snapshot = session.call("DOMSnapshot.captureSnapshot", capture_params());
     let (snapshot, first) = try_join(snapshot, full_tree(session, None)).await?;
     let frames: Vec<String> = documents(&snapshot)
@@ -234,9 +243,9 @@ async fn process_documents(session: &Session) -> Result<(Value, Vec<Value>), Cdp
         .collect();
     let more = frames.iter().map(|frame| async {
         // A frame that is gone by now has no tree, but keeps its place.
-        full_tree(session, Some(frame)).await.unwrap_or_default()
+        full_tree(session, Some(frame)).await.ok()
     });
-    let mut trees = vec![first];
+    let mut trees = vec![Some(first)];
     trees.extend(join_all(more).await);
     Ok((snapshot, trees))
 }
@@ -272,52 +281,67 @@ async fn adopt(tab: &Tab, found: &mut [DomDocument<'_>], frame: &str, document: 
     }
 }
 
-/// The nodes below a DOM node, its own first.
-async fn subtree(session: &Session, root: i64, frame: Option<&str>) -> Result<Value, CaptureError> {
-    session.call("Accessibility.enable", json!({})).await?;
-    let params = json!({"backendNodeId": root});
-    let queried = session.call("Accessibility.queryAXTree", params).await?;
-    if ax_nodes(&queried)
-        .iter()
-        .any(|node| node.backend_node_id == Some(root))
-    {
-        return Ok(queried);
-    }
-    // The query leaves out a root that assistive technology would not see.
-    let params = json!({"backendNodeId": root, "fetchRelatives": true});
-    let partial = session
-        .call("Accessibility.getPartialAXTree", params)
-        .await?;
-    let root_node = raw_nodes(&partial)
-        .find(|node| node.get("backendDOMNodeId").and_then(Value::as_i64) == Some(root))
-        .ok_or(RootIsGone)?;
-    let full = full_tree(session, frame).await?;
-    let by_id: HashMap<&str, &Value> = raw_nodes(&full)
-        .map(|node| (text(node, "nodeId"), node))
-        .collect();
-    let mut nodes = vec![root_node];
-    let mut seen = HashSet::from([text(root_node, "nodeId")]);
-    let mut next = 0;
-    while let Some(node) = nodes.get(next).copied() {
-        let children = node.get("childIds").and_then(Value::as_array);
-        for child in children.into_iter().flatten().filter_map(Value::as_str) {
-            if let Some(child_node) = by_id.get(child)
-                && seen.insert(child)
-            {
-                nodes.push(child_node);
-            }
-        }
-        next += 1;
-    }
-    Ok(json!({"nodes": nodes}))
+/// What holds the nodes below a DOM node.
+enum Subtree {
+    /// All of them and no others.
+    Exactly(AxTree),
+    /// A root that assistive technology would not see, and the tree that it is in.
+    Within { root: AxTree, whole: AxTree },
 }
 
-fn raw_nodes(answer: &Value) -> impl Iterator<Item = &Value> {
-    answer
-        .get("nodes")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
+async fn subtree(
+    session: &Session,
+    root: i64,
+    frame: Option<&str>,
+) -> Result<Subtree, CaptureError> {
+    session.call("Accessibility.enable", json!({})).await?;
+    let params = json!({"backendNodeId": root});
+    let queried = tree(session, "queryAXTree", params).await?;
+    if find(&queried.nodes()?, root).is_some() {
+        return Ok(Subtree::Exactly(queried));
+    }
+    // The query leaves out such a root.
+    let params = json!({"backendNodeId": root, "fetchRelatives": true});
+    Ok(Subtree::Within {
+        root: tree(session, "getPartialAXTree", params).await?,
+        whole: full_tree(session, frame).await?,
+    })
+}
+
+impl Subtree {
+    /// The nodes, the root's own among them.
+    fn nodes(&self, root: i64) -> Result<Vec<AxNode<'_>>, CaptureError> {
+        let (root_tree, whole) = match self {
+            Self::Exactly(tree) => return Ok(tree.nodes()?),
+            Self::Within { root, whole } => (root, whole),
+        };
+        let root_node = find(&root_tree.nodes()?, root).ok_or(RootIsGone)?;
+        let mut by_id: HashMap<&str, AxNode<'_>> = whole
+            .nodes()?
+            .into_iter()
+            .map(|node| (node.id, node))
+            .collect();
+        by_id.remove(root_node.id);
+        let mut nodes = vec![root_node];
+        let mut next = 0;
+        while let Some(node) = nodes.get(next) {
+            let children: Vec<AxNode<'_>> = node
+                .children
+                .iter()
+                .filter_map(|child| by_id.remove(child))
+                .collect();
+            nodes.extend(children);
+            next += 1;
+        }
+        Ok(nodes)
+    }
+}
+
+fn find<'a>(nodes: &[AxNode<'a>], backend_node_id: i64) -> Option<AxNode<'a>> {
+    nodes
+        .iter()
+        .find(|node| node.backend_node_id == Some(backend_node_id))
+        .cloned()
 }
 
 /// The document that the iframe of a selector shows, and its frame.

@@ -16,7 +16,7 @@ const MOST_FRAMES: usize = 4096;
 /// The refs of a page.
 #[derive(Debug, Default)]
 pub struct Refs {
-    named: HashMap<String, RefInfo>,
+    named: NamedRefs,
     /// Whether the last snapshot had the default form: then `e12` means what that form says.
     is_default_form: bool,
     pub(crate) ai: AiRefs,
@@ -52,7 +52,10 @@ impl Refs {
         let found = if is_frame_ref || self.is_default_form && reference.starts_with('e') {
             self.ai.find(reference)
         } else {
-            self.named.get(reference)
+            self.named
+                .iter()
+                .find(|(given, _)| given == reference)
+                .map(|(_, info)| info)
         };
         found.cloned().ok_or_else(|| UnknownRef(bare.to_owned()))
     }
@@ -60,12 +63,12 @@ impl Refs {
     /// Takes the refs of a new snapshot; those of the one before are dead.
     pub(crate) fn replace(&mut self, refs: &NamedRefs, is_default_form: bool) {
         self.is_default_form = is_default_form;
-        // The default form keeps its refs itself.
-        self.named = if is_default_form {
-            HashMap::new()
-        } else {
-            refs.iter().cloned().collect()
-        };
+        self.named.clone_from(refs);
+    }
+
+    /// The refs that the last snapshot showed.
+    pub(crate) fn shown(&self) -> NamedRefs {
+        self.named.clone()
     }
 
     /// What the last snapshot of the same kind and document showed.

@@ -276,7 +276,7 @@ fn render(node: &RoleNode<'_>, level: usize, with_urls: bool) -> String {
     if with_urls
         && node.reference.is_some()
         && node.role == "link"
-        && let Some(url) = node.ax.property("url").and_then(Value::as_str)
+        && let Some(url) = node.ax.text("url")
         && !url.is_empty()
     {
         let _ = write!(line, " [url={url}]");
@@ -298,12 +298,16 @@ fn push_states(line: &mut String, node: &AxNode<'_>) {
         } else if node.is_mixed(state) {
             let _ = write!(line, " [{state}=mixed]");
         } else {
-            match (state, node.property(state)) {
-                ("level", Some(Value::Number(level))) => {
-                    let _ = write!(line, " [level={level}]");
+            match state {
+                "level" => {
+                    if let Some(level) = node.number(state) {
+                        let _ = write!(line, " [level={level}]");
+                    }
                 }
-                ("invalid", Some(Value::String(kind))) if kind != "false" => {
-                    let _ = write!(line, " [invalid={kind}]");
+                "invalid" => {
+                    if let Some(kind) = node.text(state).filter(|kind| kind != "false") {
+                        let _ = write!(line, " [invalid={kind}]");
+                    }
                 }
                 _ => {}
             }

@@ -68,6 +68,14 @@ impl Dialogs {
             .is_some_and(|pending| pending.answered_by.is_none())
     }
 
+    /// Whether one was answered and is not gone yet.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.pending
+            .as_ref()
+            .is_some_and(|pending| pending.answered_by.is_some())
+    }
+
     /// Whether there was any.
     #[must_use]
     pub fn is_empty(&self) -> bool {

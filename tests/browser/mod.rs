@@ -1,0 +1,56 @@
+//! Recorded calls of `browser.proxy`, replayed in order: what was asked, and what upstream's node
+//! answered (browser proxy; recorded.jsonl).
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+pub(crate) mod comparison;
+pub(crate) mod replay;
+pub(crate) mod site;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// The browser that tests drive.
+pub(crate) const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// From a gateway's port to the port of the browser (browser proxy §3.1).
+const CDP_PORT_OFFSET: u16 = 11;
+
+/// A `gateway.port` whose browser port is free.
+pub(crate) fn free_gateway_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port > CDP_PORT_OFFSET + 1024 {
+            return port - CDP_PORT_OFFSET;
+        }
+    }
+}
+
+/// The browser's port that goes with a `gateway.port`.
+pub(crate) fn cdp_port(gateway_port: u16) -> u16 {
+    gateway_port + CDP_PORT_OFFSET
+}
+
+/// The configuration that the calls were recorded with.
+pub(crate) fn config(gateway_port: u16) -> Value {
+    json!({
+        "gateway": {"port": gateway_port},
+        "browser": {
+            "executablePath": CHROMIUM,
+            "headless": true,
+            // Tests may run as root, where Chromium has no sandbox.
+            "noSandbox": true,
+            "ssrfPolicy": {"dangerouslyAllowPrivateNetwork": true},
+        },
+    })
+}
+
+/// Fails a test early and clearly where there is no browser.
+pub(crate) fn require_chromium() {
+    assert!(
+        Path::new(CHROMIUM).exists(),
+        "these tests need Debian's package chromium"
+    );
+}

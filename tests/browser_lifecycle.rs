@@ -1,0 +1,275 @@
+//! The browser's life: it starts with the first call that needs it, survives what it must, and
+//! leaves nothing behind.
+
+#![cfg(test)]
+
+mod browser;
+mod common;
+
+use common::home::Home;
+use common::node::Node;
+use common::{CONNECTED, DEADLINE, invoke, until};
+use gateway::{GatewayHandle, NodeView};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// A node with a browser, and the gateway that it is connected to.
+struct Lab {
+    gateway: GatewayHandle,
+    home: Home,
+    node: Node,
+    view: NodeView,
+    site: browser::site::Site,
+}
+
+impl Lab {
+    async fn start(adjust: impl FnOnce(&mut Value)) -> Self {
+        browser::require_chromium();
+        let gateway = common::gateway().await;
+        let home = Home::new();
+        let mut config = browser::config(browser::free_gateway_port());
+        adjust(&mut config);
+        home.configure(&config);
+        let node = home.run(gateway.port()).start();
+        let view = gateway.admit(DEADLINE).await.unwrap();
+        node.line(CONNECTED).await;
+        Self {
+            gateway,
+            home,
+            node,
+            view,
+            site: browser::site::Site::start().await,
+        }
+    }
+
+    /// The `result` of a route, or its `error`.
+    async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
+        let params = json!({
+            "method": method, "path": path, "body": body, "errorEnvelope": "browser-v1",
+        });
+        let outcome = invoke::call(&self.gateway, &self.view, "browser.proxy", &params).await;
+        let mut payload = outcome.payload();
+        match payload.get_mut("result") {
+            Some(result) => result.take(),
+            None => payload,
+        }
+    }
+
+    async fn open(&self, path: &str) -> Value {
+        let url = self.site.url(path);
+        self.ask("POST", "/tabs/open", json!({ "url": url })).await
+    }
+
+    fn profile(&self) -> String {
+        self.home
+            .state_dir()
+            .join("browser/openclaw/user-data")
+            .display()
+            .to_string()
+    }
+}
+
+/// The processes whose command line names `what`.
+fn processes(what: &str) -> Vec<i32> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| String::from_utf8_lossy(&words).contains(what))
+        })
+        .collect()
+}
+
+async fn nobody_is_left(what: &str) {
+    until("the browser is gone", || {
+        processes(what).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_browser_starts_with_the_first_call_that_needs_it_and_ends_with_the_node() {
+    let lab = Lab::start(|_| ()).await;
+    let status = lab.ask("GET", "/", Value::Null).await;
+    assert_eq!(status["running"], false, "{status}");
+    assert_eq!(
+        lab.ask("GET", "/tabs", Value::Null).await["tabs"],
+        json!([])
+    );
+    assert_eq!(processes(&lab.profile()), [0; 0]);
+    assert!(!lab.home.state_dir().join("browser").exists());
+
+    let tab = lab.open("/index.html").await;
+    assert_eq!(tab["url"], lab.site.url("/index.html"), "{tab}");
+    assert_ne!(processes(&lab.profile()), [0; 0]);
+    lab.node.line("browser.noSandbox is set").await;
+
+    let profile = lab.profile();
+    lab.node.stop().await;
+    assert_eq!(processes(&profile), [0; 0], "the node waits for its end");
+}
+
+#[tokio::test]
+async fn a_browser_that_died_is_started_again() {
+    let lab = Lab::start(|_| ()).await;
+    lab.open("/index.html").await;
+    let pid = lab.ask("GET", "/", Value::Null).await["pid"]
+        .as_i64()
+        .unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    nobody_is_left(&lab.profile()).await;
+    let tab = lab.open("/form.html").await;
+    assert_eq!(tab["url"], lab.site.url("/form.html"), "{tab}");
+    let again = lab.ask("GET", "/", Value::Null).await;
+    assert_ne!(again["pid"].as_i64().unwrap(), pid);
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
+    let lab = Lab::start(|_| ()).await;
+    lab.open("/index.html").await;
+    let profile = lab.profile();
+    let before = processes(&profile);
+    assert_ne!(before, [0; 0]);
+    lab.node.kill().await;
+    let node = lab.home.run(lab.gateway.port()).start();
+    node.line(CONNECTED).await;
+    until("the old browser is gone", || {
+        let left = processes(&profile);
+        before.iter().all(|pid| !left.contains(pid)).then_some(())
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn at_most_eight_pages_stay_open() {
+    let lab = Lab::start(|_| ()).await;
+    for _ in 0..10 {
+        lab.open("/index.html").await;
+    }
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let tabs = lab.ask("GET", "/tabs", Value::Null).await;
+        if tabs["tabs"].as_array().unwrap().len() == 8 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{tabs}");
+    }
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_browser_a_call_names_the_remedy() {
+    let lab = Lab::start(|config| {
+        config["browser"]["executablePath"] = "/nonexistent/chromium".into();
+    })
+    .await;
+    let refused = lab.open("/index.html").await;
+    let message = refused["error"]["body"]["error"].as_str().unwrap();
+    assert_eq!(
+        message,
+        "Error: browser.executablePath not found: /nonexistent/chromium"
+    );
+    let doctor = lab.ask("GET", "/doctor", Value::Null).await;
+    assert_eq!(doctor["ok"], false);
+    let hints: Vec<&Value> = doctor["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["status"] == "fail")
+        .map(|check| &check["fixHint"])
+        .collect();
+    assert_eq!(hints.len(), 1, "{doctor}");
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_into_a_private_network_is_refused() {
+    let lab = Lab::start(|config| {
+        // Only this name may be private, so that a server of this test can be asked at all.
+        config["browser"]["ssrfPolicy"] = json!({ "allowedHostnames": ["localhost"] });
+    })
+    .await;
+    let port = lab.site.authority.rsplit(':').next().unwrap().to_owned();
+    let allowed = format!("http://localhost:{port}/index.html");
+    let opened = lab
+        .ask("POST", "/tabs/open", json!({ "url": allowed }))
+        .await;
+    assert_eq!(opened["url"], allowed, "{opened}");
+    let redirected = format!("http://localhost:{port}/to/{}", lab.site.authority);
+    for (path, what) in [("/tabs/open", "open"), ("/navigate", "navigate")] {
+        let refused = lab.ask("POST", path, json!({ "url": redirected })).await;
+        assert_eq!(refused["error"]["status"], 400, "{what}: {refused}");
+        assert_eq!(
+            refused["error"]["body"]["reason"], "navigation_blocked",
+            "{what}: {refused}"
+        );
+    }
+    // A page cannot go there by itself either.
+    let script = format!(
+        "() => {{ location.href = 'http://{}/' }}",
+        lab.site.authority
+    );
+    let body = json!({ "kind": "evaluate", "fn": script });
+    lab.ask("POST", "/act", body).await;
+    let seen = lab.ask("GET", "/text", Value::Null).await;
+    assert!(!seen.to_string().contains("not found"), "{seen}");
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_and_the_browser_answers_on() {
+    let lab = Lab::start(|_| ()).await;
+    lab.open("/index.html").await;
+    let wait = json!({
+        "method": "POST", "path": "/act", "timeoutMs": 60_000,
+        "body": {"kind": "wait", "text": "never there", "timeoutMs": 60_000},
+    });
+    let id = invoke::send(
+        &lab.gateway,
+        &lab.view,
+        "browser.proxy",
+        invoke::params(&wait),
+    )
+    .await;
+    let status = lab.ask("GET", "/", Value::Null).await;
+    assert_eq!(status["running"], true);
+    invoke::cancel(&lab.gateway, &lab.view, &id).await;
+    let text = lab.ask("GET", "/text", Value::Null).await;
+    assert!(text["text"].as_str().unwrap().contains("Welcome"), "{text}");
+    assert_eq!(invoke::answers_to(&lab.gateway, &id).await, 0);
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_without_the_proxy_does_not_declare_it() {
+    for config in [
+        json!({ "nodeHost": {"browserProxy": {"enabled": false}} }),
+        json!({ "browser": {"enabled": false} }),
+    ] {
+        let gateway = common::gateway().await;
+        let home = Home::new();
+        home.configure(&config);
+        let node = home.run(gateway.port()).start();
+        let view = gateway.admit(DEADLINE).await.unwrap();
+        assert!(
+            !view
+                .commands
+                .iter()
+                .any(|name| name.starts_with("browser.")),
+            "{:?}",
+            view.commands
+        );
+        node.stop().await;
+    }
+    let gateway = common::gateway().await;
+    let (_home, node, view) = common::admitted(&gateway).await;
+    for name in ["browser.proxy", "browser.proxy.upload.v1"] {
+        assert!(view.commands.iter().any(|command| command == name));
+    }
+    node.stop().await;
+}
