@@ -99,7 +99,7 @@ async fn planted_secrets_show_up_nowhere() {
     home.configure(&config(reference, &secrets, &program));
     private(
         &dot_env,
-        &format!("CF_ACCESS_CLIENT_SECRET={}\n", planted("cloudflare")),
+        &format!("OPENCLAW_GATEWAY_PASSWORD={}\n", planted("dotenv")),
     );
     let ours: [&Path; 4] = [&secrets, &program, &openclaw_json, &dot_env];
 
