@@ -32,7 +32,7 @@ use node_config::Environment;
 
 pub(crate) use self::output::complain;
 use crate::exit::{Exit, Failure};
-use crate::logging::LogOptions;
+use crate::logging::{self, LogOptions};
 
 /// The OpenClaw node host as a native, supervised service
 #[derive(Debug, Parser)]
@@ -95,11 +95,12 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
         Ok(cli) => cli,
         Err(error) => return refuse(&error, environment).into(),
     };
-    let log_options = match &cli.command {
-        Command::Run(arguments) => arguments.log_options(),
-        _ => LogOptions::default(),
+    // What a node says has to be where its log is; other commands answer whoever typed them.
+    let (log_options, report): (_, fn(&Failure)) = match &cli.command {
+        Command::Run(arguments) => (arguments.log_options(), |failure| logging::say(failure)),
+        _ => (LogOptions::default(), |failure| complain(failure)),
     };
-    crate::logging::start(environment, &log_options);
+    logging::start(environment, &log_options);
     let ended = match cli.command {
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Install(arguments) => install::run(&arguments, environment),
@@ -119,7 +120,7 @@ pub(crate) fn main(arguments: Vec<OsString>, environment: &Environment) -> ExitC
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            complain(&failure);
+            report(&failure);
             failure.exit.into()
         }
     }

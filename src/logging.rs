@@ -25,6 +25,7 @@ use self::record::Record;
 use self::rotating_file::RotatingFile;
 use self::stderr::Stderr;
 use self::throttle::Throttle;
+use crate::exit::Failure;
 
 /// The variable that sets what is logged: `level` or `module=level`, separated by commas.
 const FILTER_VARIABLE: &str = "OPENCLAW_NODE_LOG";
@@ -126,6 +127,11 @@ pub(crate) fn start(environment: &Environment, options: &LogOptions) {
     if let Some(trouble) = trouble {
         tracing::warn!("{trouble}");
     }
+}
+
+/// Says why the node does not run, word for word where logs are lines.
+pub(crate) fn say(failure: &Failure) {
+    tracing::error!(target: actors::OPERATOR_LINES, "{failure}");
 }
 
 /// The output that was asked for, and what went wrong with it.

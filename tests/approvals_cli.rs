@@ -20,6 +20,9 @@ use tokio::time::Instant;
 /// Long enough for the node to write twice which rules were used (D11: every 2 s).
 const TWO_BATCHES: Duration = Duration::from_secs(5);
 
+/// How often two sides edit at the same time.
+const ROUNDS: usize = 30;
+
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
@@ -324,6 +327,59 @@ async fn of_entries_that_are_added_at_the_same_time_none_is_lost() {
     let mut expected: Vec<&str> = names.iter().map(String::as_str).collect();
     expected.sort_unstable();
     assert_eq!(patterns, expected);
+}
+
+#[tokio::test]
+async fn what_a_human_allows_for_always_and_what_is_added_here_do_not_undo_each_other() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    let _node = home.run(gateway.port()).start();
+    let view = gateway.admit(DEADLINE).await.unwrap();
+    let adds = async {
+        for index in 0..ROUNDS {
+            let name = format!("tool-{index}");
+            done(&home, &["allowlist", "add", &name, "--agent", "main"]).await;
+        }
+    };
+    let approved = async {
+        let mut ran = Vec::new();
+        for index in 0..ROUNDS {
+            let params = json!({
+                "command": ["echo", index.to_string()], "cwd": home.path(), "agentId": "main",
+            });
+            let prepared = call(&gateway, &view, "system.run.prepare", &params).await;
+            let prepared = prepared.payload();
+            let plan = &prepared["plan"];
+            let run = json!({
+                "command": plan["argv"], "rawCommand": plan["commandText"], "cwd": plan["cwd"],
+                "agentId": "main", "systemRunPlan": plan, "approvalDecision": "allow-always",
+            });
+            let outcome = call(&gateway, &view, "system.run", &run).await;
+            if outcome.is_ok() {
+                let patterns = &prepared["allowAlwaysCoverage"]["patterns"];
+                ran.push(patterns[0]["argPattern"].clone());
+            } else {
+                let changed = "SYSTEM_RUN_DENIED: exec approval changed before execution";
+                assert_eq!(outcome.error().1, changed);
+            }
+        }
+        ran
+    };
+    let ((), ran) = tokio::join!(adds, approved);
+    assert!(!ran.is_empty());
+    let document = get(&home).await;
+    let entries = document["file"]["agents"]["main"]["allowlist"]
+        .as_array()
+        .unwrap();
+    for index in 0..ROUNDS {
+        let name = format!("tool-{index}");
+        let is_there = entries.iter().any(|entry| entry["pattern"] == name);
+        assert!(is_there, "{name} is lost: {document}");
+    }
+    for granted in ran {
+        let is_there = entries.iter().any(|entry| entry["argPattern"] == granted);
+        assert!(is_there, "{granted} is lost: {document}");
+    }
 }
 
 #[tokio::test]

@@ -182,3 +182,63 @@ async fn nobody_who_does_not_read_the_log_can_stop_the_node() {
     node.start_kill().unwrap();
     node.wait().await.unwrap();
 }
+
+#[tokio::test]
+async fn why_a_node_does_not_start_is_where_its_log_is() {
+    let home = Home::new();
+    let file = home.path().join("node.log");
+    let mut node = home
+        .program(["run", "--host", "gateway.invalid", "--log-format=json"])
+        .arg("--log-file")
+        .arg(&file)
+        .start();
+    assert_eq!(node.exit_code().await, 1, "{node}");
+    let log = fs::read_to_string(&file).unwrap();
+    let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "error");
+    let message = last["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("node host gateway connect failed: "),
+        "{message}"
+    );
+    assert!(node.lines().is_empty(), "{node}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_is_full_is_put_aside_and_standard_error_follows() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    let file = home.path().join("node.log");
+    fs::write(&file, vec![b'x'; 4 * 1024 * 1024 - 1]).unwrap();
+    // As launchd does it: standard error is the same file.
+    let stderr = fs::OpenOptions::new().append(true).open(&file).unwrap();
+    let mut node = tokio::process::Command::new(BINARY)
+        .args(["run", "--host", "127.0.0.1", "--port"])
+        .arg(gateway.port().to_string())
+        .arg("--log-file")
+        .arg(&file)
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("OPENCLAW_GATEWAY_TOKEN", DEFAULT_TOKEN)
+        .stdin(Stdio::null())
+        .stderr(Stdio::from(stderr))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    gateway.admit(DEADLINE).await.unwrap();
+    until("the line in a fresh file", || {
+        let log = fs::read(&file).ok()?;
+        String::from_utf8_lossy(&log)
+            .contains(CONNECTED)
+            .then_some(())
+    })
+    .await;
+    let aside = fs::metadata(home.path().join("node.log.1")).unwrap();
+    assert_eq!(aside.len(), 4 * 1024 * 1024 - 1);
+    let followed = fs::read_link(format!("/proc/{}/fd/2", node.id().unwrap())).unwrap();
+    assert_eq!(followed, file);
+    node.start_kill().unwrap();
+    node.wait().await.unwrap();
+}

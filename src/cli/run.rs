@@ -28,9 +28,9 @@ use self::reload::SharedCredentials;
 use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
+use super::life;
 use super::route::{Route, planned};
 use super::setup::{Setup, SetupArguments, WayIn};
-use super::{life, output};
 use crate::exit::{Exit, Failure};
 use crate::logging::{LogFormat, LogOptions};
 
@@ -347,9 +347,10 @@ fn save_profile(
         NodeIdPlan::Saved(node_id) | NodeIdPlan::Chosen(node_id) => (node_id, StoredTokens::Keep),
         NodeIdPlan::Generate => (uuid::Uuid::new_v4().to_string(), StoredTokens::Keep),
         NodeIdPlan::Replaced { node_id, previous } => {
-            output::complain(format_args!(
+            warn!(
+                target: actors::OPERATOR_LINES,
                 "node id changed from {previous} to {node_id}; the stored device token is forgotten"
-            ));
+            );
             (node_id, StoredTokens::Clear)
         }
     };

@@ -1,6 +1,7 @@
 //! `status`: the installed service as its manager sees it, and the node in it.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 
 use actors::status::NodeStatus;
 use clap::Args;
@@ -18,6 +19,8 @@ use crate::exit::{Exit, Failure};
 
 /// How often `--watch` looks again, in milliseconds.
 const REFRESH_MS: u16 = 2000;
+/// The variable that moves the state.
+const STATE_DIR_VARIABLE: &str = "OPENCLAW_STATE_DIR";
 /// Moves a terminal's cursor home and clears what is there.
 const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -53,15 +56,14 @@ impl Look {
     fn take(arguments: &Arguments, environment: &Environment) -> Result<Self, Failure> {
         let manager = service_manager::find(arguments.system, environment)?;
         let program = super::install::program()?;
+        let inspection = Inspection::of(manager.as_ref(), &program);
         let state_dir = if arguments.system {
             SYSTEM_STATE_DIR.into()
         } else {
-            Paths::from_environment(environment)
-                .map_err(Failure::new)?
-                .state_dir
+            state_dir(&inspection, environment)?
         };
         Ok(Self {
-            inspection: Inspection::of(manager.as_ref(), &program),
+            inspection,
             node: live_status::of(&state_dir, environment),
         })
     }
@@ -83,6 +85,17 @@ impl Look {
             self.inspection.closing_lines(),
         ]
         .concat()
+    }
+}
+
+/// The state of the node that is meant: what the caller's variable says, else the service's own.
+fn state_dir(inspection: &Inspection, environment: &Environment) -> Result<PathBuf, Failure> {
+    let given = environment.text(STATE_DIR_VARIABLE);
+    match inspection.variable(STATE_DIR_VARIABLE) {
+        Some(of_service) if given.is_none() => Ok(of_service.into()),
+        _ => Ok(Paths::from_environment(environment)
+            .map_err(Failure::new)?
+            .state_dir),
     }
 }
 

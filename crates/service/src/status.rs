@@ -153,6 +153,15 @@ impl Inspection {
         }
     }
 
+    /// The value of a variable that the service is started with, if it is one of those that are
+    /// shown.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let Pairs(variables) = &self.service.command.as_ref()?.environment;
+        let (_, value) = variables.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
     /// Whether the service has a process.
     #[must_use]
     pub fn is_running(&self) -> bool {
