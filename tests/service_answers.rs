@@ -164,6 +164,17 @@ async fn what_the_node_would_refuse_is_refused_with_nothing_written() {
             "{text}: {answer}"
         );
     }
+    let ran = machine
+        .user(&[
+            "sh",
+            "-ec",
+            "cp /usr/local/bin/openclaw-node /tmp/; /tmp/openclaw-node install",
+        ])
+        .await;
+    assert!(
+        ran.stderr.contains("lies where things are cleaned away"),
+        "{ran:?}"
+    );
     machine
         .shell("mkdir -m 700 .openclaw; echo '{ broken' > .openclaw/openclaw.json")
         .await;

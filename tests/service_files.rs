@@ -93,6 +93,36 @@ fn systemd_accepts_the_unit_without_a_word() {
     }
 }
 
+/// A server's unit has the same life; it differs in who it is, and where its things are.
+#[test]
+fn the_system_unit_differs_from_the_users_only_in_its_account() {
+    let user = directives(&unit());
+    let system = directives(&fs::read_to_string(path(SYSTEM_UNIT)).unwrap());
+    let differing: Vec<&str> = user
+        .keys()
+        .chain(system.keys())
+        .filter(|key| user.get(*key) != system.get(*key))
+        .map(String::as_str)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert_eq!(
+        differing,
+        [
+            "Install.WantedBy",
+            "Service.Environment",
+            "Service.EnvironmentFile",
+            "Service.ExecStart",
+            "Service.Group",
+            "Service.LoadCredential",
+            "Service.StateDirectory",
+            "Service.StateDirectoryMode",
+            "Service.User",
+            "Service.WorkingDirectory",
+        ]
+    );
+}
+
 #[test]
 fn systemd_would_complain_about_a_wrong_unit() {
     for (right, wrong) in [

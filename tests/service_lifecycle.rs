@@ -202,6 +202,20 @@ async fn a_system_unit_serves_with_a_user_of_its_own() {
             .contains("sudo openclaw-node install --system"),
         "{refused}"
     );
+    // Where only root may look, the node's user finds no program.
+    machine
+        .root(&["install", program, "/root/openclaw-node"])
+        .await
+        .expect_success();
+    let hidden = machine
+        .root(&["/root/openclaw-node", "install", "--system"])
+        .await;
+    assert!(
+        hidden
+            .stderr
+            .contains("the user openclaw-node may not run /root/openclaw-node"),
+        "{hidden:?}"
+    );
     machine
         .root(&[
             "env",

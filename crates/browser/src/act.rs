@@ -1,7 +1,7 @@
 //! Acts on a page (browser proxy §6).
 //!
 //! ```text
-//! request   bodies, read into one type per kind
+//! request   one type per kind of act; read makes it of a body
 //! perform   does one act, batch several
 //! target    finds the element and waits until it can be acted on
 //! mouse, keyboard, edit, wait, evaluate: what is done
@@ -16,6 +16,7 @@ mod keyboard;
 mod keys;
 mod mouse;
 mod perform;
+mod read;
 pub(crate) mod request;
 pub(crate) mod target;
 pub(crate) mod wait;

@@ -639,3 +639,48 @@ fn the_viewport_is_resized() {
         },
     );
 }
+
+#[test]
+fn what_a_bar_covers_is_scrolled_from_under_it() {
+    const BAR: &str = r#"<!doctype html><title>Bar</title><style>* { margin: 0 }</style>
+    <div style="position: fixed; top: 0; width: 100%; height: 100px; background: red">Bar</div>
+    <div style="height: 1500px"></div><button onclick="this.textContent='done'">Go</button><div style="height: 3000px"></div>"#;
+    with_pages(
+        &[("/", BAR)],
+        |_| (),
+        async |page| {
+            // Right below the bar.
+            page.eval("scrollTo(0, 1490)").await;
+            page.act(json!({"kind": "click", "selector": "button"}))
+                .await
+                .unwrap();
+            let text = page.eval("document.querySelector('button').textContent");
+            assert_eq!(text.await, json!("done"));
+        },
+    );
+}
+
+#[test]
+fn a_click_that_leads_elsewhere_answers_where_it_led() {
+    const LINK: &str = r#"<!doctype html><title>Link</title><a href="/form">Form</a>"#;
+    with_pages(
+        &[("/", LINK), ("/form", FORM)],
+        |_| (),
+        async |page| {
+            let link = page.reference("\"Form\"").await;
+            let answer = page
+                .act(json!({"kind": "click", "ref": link}))
+                .await
+                .unwrap();
+            page.act(json!({"kind": "wait", "loadState": "load"}))
+                .await
+                .unwrap();
+            assert_eq!(answer["ok"], json!(true));
+            let at = page
+                .act(json!({"kind": "wait", "url": "**/form"}))
+                .await
+                .unwrap();
+            assert_eq!(at["url"], json!(page.url("/form")));
+        },
+    );
+}

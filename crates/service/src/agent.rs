@@ -43,7 +43,14 @@ pub enum UnrenderableAgent {
     },
     /// The property list itself.
     #[error("the launchd agent cannot be written: {0}")]
-    Plist(#[from] plist::Error),
+    Plist(String),
+}
+
+impl From<plist::Error> for UnrenderableAgent {
+    // As text, so that a build without launchd holds nothing of the crate.
+    fn from(error: plist::Error) -> Self {
+        Self::Plist(error.to_string())
+    }
 }
 
 /// Writes the agent.

@@ -1,7 +1,8 @@
 // Says what keeps the element `this` from being acted on, or "ready". Needs: "enabled", "editable",
 // "pointer" (the click would reach it), "still" (it does not move); "attached" needs nothing else, and
-// with "control" a label stands for its control.
-async function actionable(needs) {
+// with "control" a label stands for its control. `align` says where to scroll it to, where what is
+// above it may not be there.
+async function actionable(needs, align) {
   const ref = this;
   if (!ref.isConnected) return "missing";
   if (needs.includes("attached")) return "ready";
@@ -15,6 +16,7 @@ async function actionable(needs) {
     return width > 0 && height > 0 && style.visibility === "visible";
   };
   if (!isVisible()) return "invisible";
+  if (align) element.scrollIntoView({ block: align, inline: align, behavior: "instant" });
   if (needs.includes("still")) {
     const before = box();
     // A page that is not painted has no frames.

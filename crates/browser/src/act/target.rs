@@ -13,6 +13,9 @@ use crate::tab::Tab;
 /// Says what is in an act's way.
 const ACTIONABLE: &str = include_str!("actionable.js");
 
+/// Where a covered element is scrolled to in turn: what covers it may stick to an edge.
+const ALIGNMENTS: [&str; 3] = ["center", "end", "start"];
+
 /// Pauses between attempts; the last one repeats.
 const PAUSES_MS: [u64; 5] = [0, 20, 100, 100, 250];
 
@@ -97,6 +100,7 @@ impl Elements<'_> {
             Target::Selector(_) => None,
         };
         let mut attempt = 0;
+        let mut align = None;
         loop {
             let found = match (target, &known) {
                 (Target::Selector(selector), _) => self.by_selector(selector).await?,
@@ -120,7 +124,7 @@ impl Elements<'_> {
             };
             let obstacle = match found {
                 Err(obstacle) => obstacle,
-                Ok(element) => match ready(&element, needs).await? {
+                Ok(element) => match ready(&element, needs, align).await? {
                     Some(obstacle) => obstacle,
                     None => match act(&element).await? {
                         Ok(done) => return Ok(done),
@@ -130,6 +134,10 @@ impl Elements<'_> {
             };
             let pause = PAUSES_MS.get(attempt).or(PAUSES_MS.last());
             let pause = Duration::from_millis(pause.copied().unwrap_or_default());
+            align = ALIGNMENTS
+                .get(attempt % ALIGNMENTS.len())
+                .copied()
+                .filter(|_| obstacle == Obstacle::Covered);
             attempt += 1;
             if !obstacle.may_pass() || Instant::now() + pause >= limit.at {
                 return Err(self.failure(target, obstacle, limit));
@@ -167,11 +175,15 @@ impl Elements<'_> {
 }
 
 /// Scrolls to the element and says what is in the way.
-async fn ready(element: &Object, needs: &[Need]) -> Result<Option<Obstacle>, Failure> {
+async fn ready(
+    element: &Object,
+    needs: &[Need],
+    align: Option<&str>,
+) -> Result<Option<Obstacle>, Failure> {
     let params = json!({"objectId": element.id()});
     let scrolled = element.session().call("DOM.scrollIntoViewIfNeeded", params);
     let needs: Vec<&str> = needs.iter().map(|need| need.name()).collect();
-    let arguments = [json!(needs)];
+    let arguments = [json!(needs), json!(align)];
     let answered = element.call(ACTIONABLE, &arguments);
     // What has no box cannot be scrolled to; the answer says so too.
     let (_, answered) = futures_util::future::join(scrolled, answered).await;

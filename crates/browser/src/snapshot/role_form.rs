@@ -319,3 +319,83 @@ fn push_states(line: &mut String, node: &AxNode<'_>) {
 pub(crate) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::{RoleOptions, RootIsGone, Scope, Surroundings, role_draft};
+    use crate::snapshot::ax::AxTree;
+
+    fn tree(nodes: &serde_json::Value) -> AxTree {
+        AxTree(to_raw_value(&json!({"nodes": nodes})).unwrap())
+    }
+
+    fn lines(nodes: &serde_json::Value, options: RoleOptions) -> (Vec<String>, bool) {
+        let tree = tree(nodes);
+        let surroundings = Surroundings::default();
+        let nodes = tree.nodes().unwrap();
+        let draft = role_draft(&nodes, Scope::Page, options, true, &surroundings).unwrap();
+        let lines = draft.lines.into_iter().map(|line| line.text).collect();
+        (lines, draft.is_too_deep)
+    }
+
+    fn role(role: &str) -> serde_json::Value {
+        json!({"type": "role", "value": role})
+    }
+
+    #[test]
+    fn writes_names_values_states_and_addresses() {
+        let property = |name: &str, value: serde_json::Value| json!({"name": name, "value": {"type": "token", "value": value}});
+        let nodes = json!([
+            {"nodeId": "1", "role": role("RootWebArea"), "name": {"value": "A \"b\" \u{2028}"}, "childIds": ["2", "3", "9"]},
+            {"nodeId": "2", "role": role("slider"), "value": {"value": 3}, "properties": [
+                property("checked", json!("mixed")), property("disabled", json!(true)),
+                property("level", json!(2)), property("invalid", json!("grammar")),
+            ]},
+            {"nodeId": "3", "role": role("link"), "name": {"value": "Go"}, "properties": [property("url", json!("http://x/"))]},
+        ]);
+        let (lines, _) = lines(&nodes, RoleOptions::default());
+        assert_eq!(
+            lines,
+            [
+                "- RootWebArea \"A \\\"b\\\" \u{2028}\"",
+                "  - slider [ref=e1] [checked=mixed] [disabled] [level=2] [invalid=grammar] value=\"3\"",
+                "  - link \"Go\" [ref=e2] [url=http://x/]",
+            ]
+        );
+    }
+
+    #[test]
+    fn ends_where_the_tree_is_too_deep_or_goes_in_circles() {
+        let deep: Vec<_> = (0..150)
+            .map(|depth| {
+                json!({"nodeId": depth.to_string(), "role": role("group"), "childIds": [(depth + 1).to_string()]})
+            })
+            .collect();
+        let (shown, is_too_deep) = lines(&json!(deep), RoleOptions::default());
+        assert_eq!((shown.len(), is_too_deep), (101, true));
+        let circle = json!([
+            {"nodeId": "1", "role": role("group"), "childIds": ["2"]},
+            {"nodeId": "2", "role": role("group"), "childIds": ["1"]},
+        ]);
+        let (shown, is_too_deep) = lines(&circle, RoleOptions::default());
+        assert_eq!((shown.len(), is_too_deep), (2, false));
+    }
+
+    #[test]
+    fn says_that_a_part_is_gone() {
+        let tree = tree(&json!([{"nodeId": "1", "role": role("group"), "backendDOMNodeId": 4}]));
+        let nodes = tree.nodes().unwrap();
+        let surroundings = Surroundings::default();
+        let gone = role_draft(
+            &nodes,
+            Scope::Subtree(5),
+            RoleOptions::default(),
+            false,
+            &surroundings,
+        );
+        assert_eq!(gone.unwrap_err(), RootIsGone);
+    }
+}
