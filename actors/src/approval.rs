@@ -31,6 +31,7 @@ use self::skills::Skills;
 use crate::clock;
 use crate::connection::{AskSkillBins, InvokeAnswer};
 use crate::exec::{CancelGeneration, CancelRun, Exec, RepeatKey, RunAsker, StopAll, Which, answer};
+use crate::reload::PolicyReloaded;
 use crate::store::Store;
 use crate::watchdog::{Health, Probe};
 
@@ -291,6 +292,15 @@ impl Handler<Shutdown> for Approval {
             // Dropped unused only if this actor dies; then nothing is left to wait for.
             usage_written.await.ok();
         })
+    }
+}
+
+impl Handler<PolicyReloaded> for Approval {
+    type Result = ();
+
+    fn handle(&mut self, reloaded: PolicyReloaded, _: &mut Context<Self>) {
+        self.config = Arc::new(reloaded.config);
+        self.environment = reloaded.environment;
     }
 }
 

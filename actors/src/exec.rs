@@ -35,6 +35,7 @@ use self::repeat::KnownKeys;
 pub(crate) use self::repeat::RepeatKey;
 use crate::clock;
 use crate::connection::InvokeAnswer;
+use crate::reload::SettingsReloaded;
 use crate::store::{FindResult, Store, StoreError};
 use crate::watchdog::{Health, Probe};
 
@@ -206,6 +207,14 @@ pub(crate) struct Exec {
     all_stopped: Vec<oneshot::Sender<()>>,
 }
 
+fn limits(settings: &ExecSettings) -> exec::run::Limits {
+    exec::run::Limits {
+        memory: settings.limits.memory,
+        pids: settings.limits.pids,
+        cpu_millis: settings.limits.cpu_millis,
+    }
+}
+
 impl Exec {
     /// An exec actor that has not started anything.
     pub(crate) fn new(options: ExecOptions) -> Self {
@@ -213,15 +222,10 @@ impl Exec {
         for (key, at_ms) in &options.kept_results {
             known_keys.insert(key, *at_ms);
         }
-        let limits = options.settings.limits;
         Self {
             environment: options.environment,
             containment: Containment {
-                limits: exec::run::Limits {
-                    memory: limits.memory,
-                    pids: limits.pids,
-                    cpu_millis: limits.cpu_millis,
-                },
+                limits: limits(&options.settings),
                 delegated: None,
             },
             settings: options.settings,
@@ -705,6 +709,19 @@ impl Handler<StopAll> for Exec {
             let written = actor.journal.write();
             written.into_actor(actor)
         }))
+    }
+}
+
+impl Handler<SettingsReloaded> for Exec {
+    type Result = ();
+
+    fn handle(&mut self, reloaded: SettingsReloaded, ctx: &mut Context<Self>) {
+        self.containment.limits = limits(&reloaded.settings);
+        self.settings = reloaded.settings;
+        self.journal.rebound(reloaded.bounds);
+        self.environment = reloaded.environment;
+        // More may run at a time now.
+        self.launch_next(ctx);
     }
 }
 

@@ -24,6 +24,7 @@ mod host_stats;
 mod jitter;
 mod pairing;
 pub mod reach;
+mod reload;
 mod socket;
 pub mod status;
 mod store;
@@ -56,6 +57,7 @@ use tracing::{debug, warn};
 
 pub use crate::announce::OPERATOR_LINES;
 pub use crate::credential_source::CredentialSources;
+pub use crate::reload::{Reload, Reloaded};
 pub use crate::store::endpoint_to_save;
 pub use crate::supervisor::{Ending, Exit};
 
@@ -103,6 +105,8 @@ pub struct NodeOptions {
     /// Digests of the idempotency keys whose results are kept, with the time of each in unix
     /// milliseconds.
     pub kept_results: Vec<([u8; 32], u64)>,
+    /// Reads everything again on SIGHUP.
+    pub reload: Reload,
     /// How the node last ended.
     pub last_exit: Option<state::LastExit>,
     /// Where to answer questions about the node; `None` where there is no place for it.
@@ -132,6 +136,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
         settings,
         earlier,
         kept_results,
+        reload,
         last_exit,
         control_socket,
     } = options;
@@ -182,6 +187,7 @@ pub fn run(options: NodeOptions) -> io::Result<Ending> {
             credentials,
             device_token,
             hold_back,
+            reload,
             credential_sources,
             last_exit: last_exit.map(status::LastExit::from),
         };

@@ -6,6 +6,7 @@
 //! connection actor is made with the next generation number, or the process exits with a code.
 
 mod ending;
+mod reload;
 mod state;
 
 use std::cell::Cell;
@@ -27,6 +28,7 @@ use secrecy::SecretString;
 use tracing::{debug, error, info};
 
 pub use self::ending::{Ending, Exit};
+use self::reload::Reloading;
 pub(crate) use self::state::SurfaceState;
 use self::state::{Lifecycle, State};
 use crate::announce::{self, Announcer, Severity};
@@ -39,6 +41,7 @@ use crate::exec::{ConnectionUp, Exec};
 use crate::jitter;
 use crate::notify;
 use crate::pairing::{AwaitOperator, DeviceAccepted, OperatorTask, Pairing};
+use crate::reload::Reload;
 use crate::status::{LastExit, NodeStatus};
 use crate::store::{ClearAuthFailure, ClearDeviceToken, NoteAlive, Store, TokenScope};
 use crate::watchdog::{Due, Health, Probe, Watchdog};
@@ -133,6 +136,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) device_token: Option<SecretString>,
     /// How long to hold back the first attempt (D19).
     pub(crate) hold_back: Option<Duration>,
+    /// Reads everything again.
+    pub(crate) reload: Reload,
     /// Where the shared credentials came from.
     pub(crate) credential_sources: CredentialSources,
     /// How the node last ended.
@@ -166,6 +171,8 @@ pub(crate) struct Supervisor {
     due: Due,
     announcer: Announcer,
     notified_ready: bool,
+    reload: Reload,
+    reloading: Reloading,
     /// Set once only the connection's end is waited for.
     stopping: Option<Exit>,
     ended: Rc<Cell<Option<Ending>>>,
@@ -204,6 +211,8 @@ impl Supervisor {
             due: Due::NOTHING,
             announcer: Announcer::default(),
             notified_ready: false,
+            reload: options.reload,
+            reloading: Reloading::No,
             stopping: None,
             ended,
         }
@@ -371,6 +380,7 @@ impl Actor for Supervisor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.watch_signals(ctx);
+        self.watch_reload(ctx);
         self.start_watchdog(ctx);
         ctx.run_interval(SIGN_OF_LIFE, Self::give_sign_of_life);
         let kept_token = self.device_token.take();
@@ -483,7 +493,7 @@ impl Handler<ConnectionEnded> for Supervisor {
                 Ok(Err(error)) => error!(%error, "dead device token not forgotten"),
                 Err(error) => error!(%error, "dead device token not forgotten"),
             }
-            actor.follow(decision, ended, ctx);
+            actor.follow_without_device_token(decision, ended, ctx);
         }));
     }
 }

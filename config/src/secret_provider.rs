@@ -180,3 +180,6 @@ fn timed_out(after: Duration) -> String {
         humantime::format_duration(after)
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::Fingerprint;
+use crate::lines::Lines;
 use crate::nesting::{DEPTH_LIMIT, is_too_deep};
 
 /// The file's name in the state folder.
@@ -150,20 +151,20 @@ pub enum SettingsError {
         detail: String,
     },
     /// A value is not what it should be.
-    #[error("{file}: {key} must be {expected}", file = .file.display())]
+    #[error("{place}: {key} must be {expected}")]
     Wrong {
-        /// The file.
-        file: PathBuf,
+        /// The file and the line.
+        place: String,
         /// The way to the value, as in `exec.limits.memory`.
         key: String,
         /// What should stand there.
         expected: String,
     },
     /// A key means nothing.
-    #[error("{file}: unknown key {key}; expected one of {expected}", file = .file.display())]
+    #[error("{place}: unknown key {key}; expected one of {expected}")]
     UnknownKey {
-        /// The file.
-        file: PathBuf,
+        /// The file and the line.
+        place: String,
         /// The way to the key.
         key: String,
         /// The keys that mean something there.
@@ -193,6 +194,11 @@ impl Settings {
         }
         let value: Value =
             json5::from_str(text).map_err(|error| syntax(format!("not valid JSON5: {error}")))?;
+        let lines = Lines::of(text);
+        let file = Origin {
+            file,
+            lines: Some(&lines),
+        };
         let root = Section::new(file, "", &value, &["exec", "journal", "tls"])?;
         let mut settings = Self::default();
         let keys = [
@@ -280,16 +286,42 @@ impl TlsSettings {
     }
 }
 
+/// Where an object stands.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    file: &'a Path,
+    lines: Option<&'a Lines>,
+}
+
+impl Origin<'_> {
+    /// Where a member of the object stands.
+    fn of(self, member: &str) -> Self {
+        Self {
+            file: self.file,
+            lines: self.lines.and_then(|lines| lines.member(member)),
+        }
+    }
+
+    /// The file, with the line where it is known.
+    fn place(self) -> String {
+        let file = self.file.display();
+        match self.lines.map_or(0, Lines::line) {
+            0 => file.to_string(),
+            line => format!("{file}:{line}"),
+        }
+    }
+}
+
 /// An object of the file, all of whose keys are known.
 struct Section<'a> {
-    file: &'a Path,
+    file: Origin<'a>,
     key: String,
     members: &'a Map<String, Value>,
 }
 
 impl<'a> Section<'a> {
     fn new(
-        file: &'a Path,
+        file: Origin<'a>,
         key: &str,
         value: &'a Value,
         known: &[&str],
@@ -301,7 +333,7 @@ impl<'a> Section<'a> {
                 key
             };
             return Err(SettingsError::Wrong {
-                file: file.to_owned(),
+                place: file.place(),
                 key: key.to_owned(),
                 expected: "an object".to_owned(),
             });
@@ -313,7 +345,7 @@ impl<'a> Section<'a> {
         };
         match members.keys().find(|key| !known.contains(&key.as_str())) {
             Some(unknown) => Err(SettingsError::UnknownKey {
-                file: file.to_owned(),
+                place: file.of(unknown).place(),
                 key: section.path(unknown),
                 expected: known.join(", "),
             }),
@@ -324,7 +356,7 @@ impl<'a> Section<'a> {
     fn section(&self, name: &str, known: &[&str]) -> Result<Option<Self>, SettingsError> {
         let value = self.members.get(name);
         value
-            .map(|value| Self::new(self.file, &self.path(name), value, known))
+            .map(|value| Self::new(self.file.of(name), &self.path(name), value, known))
             .transpose()
     }
 
@@ -342,7 +374,7 @@ impl<'a> Section<'a> {
 
     fn wrong(&self, name: &str, expected: impl Into<String>) -> SettingsError {
         SettingsError::Wrong {
-            file: self.file.to_owned(),
+            place: self.file.of(name).place(),
             key: self.path(name),
             expected: expected.into(),
         }
@@ -519,56 +551,64 @@ mod tests {
     #[test]
     fn a_mistake_is_refused_with_its_place_and_what_was_expected() {
         let table = [
-            ("[]", "own.json5: the whole file must be an object"),
-            ("{exec: 1}", "own.json5: exec must be an object"),
+            ("[]", "own.json5:1: the whole file must be an object"),
+            ("{exec: 1}", "own.json5:1: exec must be an object"),
             (
                 "{tools: {}}",
-                "own.json5: unknown key tools; expected one of exec, journal, tls",
+                "own.json5:1: unknown key tools; expected one of exec, journal, tls",
             ),
             (
                 "{exec: {limits: {disk: 1}}}",
-                "own.json5: unknown key exec.limits.disk; expected one of memory, pids, cpu",
+                "own.json5:1: unknown key exec.limits.disk; expected one of memory, pids, cpu",
             ),
             (
                 "{exec: {maxConcurrent: 0}}",
-                "own.json5: exec.maxConcurrent must be a whole number from 1 to 65536",
+                "own.json5:1: exec.maxConcurrent must be a whole number from 1 to 65536",
             ),
             (
                 "{exec: {maxQueued: 1.5}}",
-                "own.json5: exec.maxQueued must be a whole number from 0 to 65536",
+                "own.json5:1: exec.maxQueued must be a whole number from 0 to 65536",
             ),
             (
                 "{exec: {defaultTimeout: 30}}",
-                "own.json5: exec.defaultTimeout must be a duration such as \"90s\" or \"2h 30m\", at least 1ms",
+                "own.json5:1: exec.defaultTimeout must be a duration such as \"90s\" or \"2h 30m\", at least 1ms",
             ),
             (
                 "{exec: {defaultTimeout: '0s'}}",
-                "own.json5: exec.defaultTimeout must be a duration such as \"90s\" or \"2h 30m\", at least 1ms",
+                "own.json5:1: exec.defaultTimeout must be a duration such as \"90s\" or \"2h 30m\", at least 1ms",
             ),
             (
                 "{exec: {disconnectGrace: 'soon'}}",
-                "own.json5: exec.disconnectGrace must be a duration such as \"5s\"",
+                "own.json5:1: exec.disconnectGrace must be a duration such as \"5s\"",
             ),
             (
                 "{exec: {onDisconnect: 'stop'}}",
-                "own.json5: exec.onDisconnect must be \"kill\" or \"finish\"",
+                "own.json5:1: exec.onDisconnect must be \"kill\" or \"finish\"",
             ),
             (
                 "{exec: {limits: {memory: '1 fortnight'}}}",
-                "own.json5: exec.limits.memory must be a size such as \"64MiB\", or a number of bytes, at least 1048576",
+                "own.json5:1: exec.limits.memory must be a size such as \"64MiB\", or a number of bytes, at least 1048576",
             ),
             (
                 "{exec: {limits: {cpu: 0}}}",
-                "own.json5: exec.limits.cpu must be a number of processors from 0.01 to 1024, such as 1.5",
+                "own.json5:1: exec.limits.cpu must be a number of processors from 0.01 to 1024, such as 1.5",
             ),
             (
                 "{journal: {maxSize: '1KiB'}}",
-                "own.json5: journal.maxSize must be a size such as \"64MiB\", or a number of bytes, at least 65536",
+                "own.json5:1: journal.maxSize must be a size such as \"64MiB\", or a number of bytes, at least 65536",
             ),
         ];
         for (text, expected) in table {
             assert_eq!(parse(text).unwrap_err(), expected, "{text}");
         }
+        let deep = parse(
+            "{\n  exec: {\n    // megabytes\n    limits: { pids: 5,\n      memory: true },\n  },\n}",
+        );
+        let deep = deep.unwrap_err();
+        assert!(
+            deep.starts_with("own.json5:5: exec.limits.memory must be a size"),
+            "{deep}"
+        );
         let broken = parse("{\n  exec: {\n    maxQueued 5\n  }\n}").unwrap_err();
         assert!(
             broken.starts_with("own.json5: not valid JSON5: "),

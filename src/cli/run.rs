@@ -1,6 +1,8 @@
 //! `run`: the node in the foreground. Everything is read and checked here, before the first actor
 //! starts and before anything is sent.
 
+mod reload;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,8 +14,7 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, GivenSecret, Paths, PlannedEndpoint,
-    control_socket,
+    Configuration, CredentialQuery, Environment, Paths, PlannedEndpoint, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLock, StoredTokens};
 use tracing::warn;
 
+use self::reload::SharedCredentials;
 use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
@@ -185,6 +187,11 @@ fn start(
         role: ROLE,
         gateway_scope: endpoint.scope().as_str(),
     })?;
+    let shared_credentials = match (&way_in, arguments.auth_from_env) {
+        (Some(_), _) => SharedCredentials::None,
+        (None, true) => SharedCredentials::OfEnvironment,
+        (None, false) => SharedCredentials::OfEverywhere,
+    };
     let Presented {
         credentials,
         sources: credential_sources,
@@ -214,6 +221,12 @@ fn start(
         .ok();
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let browser = browser_options(&configuration, &environment);
+    let reload = reload::reload(
+        process_environment,
+        arguments.env_file.as_deref(),
+        shared_credentials,
+        endpoint.scope(),
+    );
     actors::run(NodeOptions {
         state_dir: configuration.paths.state_dir,
         description: NodeDescription {
@@ -241,6 +254,7 @@ fn start(
         kept_results,
         last_exit,
         control_socket,
+        reload,
     })
     .map_err(Failure::new)
 }
@@ -273,11 +287,7 @@ impl Presented {
         for warning in &given.warnings {
             warn!("{warning}");
         }
-        let source = |secret: &Option<GivenSecret>| Some(secret.as_ref()?.source.as_str());
-        let sources = CredentialSources {
-            token: source(&given.token),
-            password: source(&given.password),
-        };
+        let sources = reload::sources(&given);
         let credentials = Credentials::new(
             given.token.map(|secret| secret.value),
             given.password.map(|secret| secret.value),

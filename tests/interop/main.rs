@@ -31,6 +31,7 @@ mod answers_during_pairing;
 mod approved_run;
 mod browser_calls;
 mod commands;
+mod credentials;
 mod first_connection;
 mod forced_pairing;
 mod fresh_policy;

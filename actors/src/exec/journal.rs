@@ -41,6 +41,11 @@ impl Journal {
         }
     }
 
+    /// Keeps as much as `bounds` say from the next write on.
+    pub(super) fn rebound(&mut self, bounds: JournalBounds) {
+        self.bounds = bounds;
+    }
+
     /// Notes what happened; it is written soon, with what else happens until then.
     pub(super) fn note(&mut self, entry: JournalEntry, ctx: &mut Context<Exec>) {
         let bytes = ENTRY_BYTES + text_bytes(&entry);

@@ -41,6 +41,12 @@ impl Credentials {
         }
     }
 
+    /// Replaces what the environment and the configuration gave; the other tokens stay.
+    pub fn set_shared(&mut self, token: Option<SecretString>, password: Option<SecretString>) {
+        self.token = trimmed(token);
+        self.password = trimmed(password);
+    }
+
     /// Replaces the stored device token: the one that this gateway issued to this device.
     pub fn set_device_token(&mut self, token: Option<SecretString>) {
         self.device_token = trimmed(token);
