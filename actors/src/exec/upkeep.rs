@@ -74,7 +74,10 @@ impl Exec {
             let is_waited_for = |pid: Pid| runs.values().any(|run| run.leader == pid.as_raw());
             let burial = orphans::reap(is_waited_for);
             if burial.reaped > 0 {
-                debug!(buried = burial.reaped, "orphaned processes of commands ended");
+                debug!(
+                    buried = burial.reaped,
+                    "orphaned processes of commands ended"
+                );
             }
             if !burial.has_children {
                 actor.burial_is_due = false;
