@@ -336,6 +336,7 @@ impl Exec {
                 cancel: Some(cancel),
             },
         );
+        self.bury_orphans(ctx);
         let wait = running.wait(cancelled).into_actor(self);
         ctx.spawn(wait.map(move |outcome, actor, ctx| actor.finish(number, &outcome, ctx)));
     }
@@ -551,7 +552,6 @@ impl Actor for Exec {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.prepare_containment();
-        self.watch_children(ctx);
         self.end_survivors(ctx);
     }
 }

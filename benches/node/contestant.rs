@@ -242,7 +242,7 @@ impl Contestant {
     /// Asks the node for something and returns the payload of its answer.
     pub(crate) async fn invoke(&self, command: &str, params: Value) -> Result<Value> {
         self.invokes.set(self.invokes.get() + 1);
-        let answer = self
+        let mut answer = self
             .gateway
             .call(
                 "node.invoke",
@@ -255,22 +255,24 @@ impl Contestant {
                 }),
             )
             .await?;
-        Ok(answer.get("payload").cloned().unwrap_or_default())
+        Ok(answer
+            .get_mut("payload")
+            .map(Value::take)
+            .unwrap_or_default())
     }
 
     /// Runs a command to its successful end and returns its standard output.
     pub(crate) async fn run(&self, argv: &[&str]) -> Result<String> {
-        let payload = self
+        let mut payload = self
             .invoke("system.run", json!({ "command": argv }))
             .await?;
         if payload.get("success") != Some(&Value::Bool(true)) {
             return Err(format!("{}: {argv:?} failed: {payload}", self.name).into());
         }
-        Ok(payload
-            .get("stdout")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned())
+        match payload.get_mut("stdout").map(Value::take) {
+            Some(Value::String(stdout)) => Ok(stdout),
+            _ => Ok(String::new()),
+        }
     }
 
     /// Ends the node and its gateway.

@@ -10,19 +10,15 @@ use exec::orphans;
 use exec::survivors::{self, Predecessor, Unfinished};
 use nix::unistd::Pid;
 use state::EarlierInstance;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::Exec;
 use crate::store::CloseJournal;
 
-/// How long dead orphans may lie about, so that many are waited for at once.
-const BURY_AFTER: Duration = Duration::from_millis(100);
-
-/// A child of this process ended: a command, or an orphan that it left.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct ChildEnded;
+/// The first wait before this process looks for dead orphans, so that many are waited for at once.
+const FIRST_BURIAL: Duration = Duration::from_millis(100);
+/// The longest wait between two looks while this process has children.
+const LAST_BURIAL: Duration = Duration::from_secs(1);
 
 impl Exec {
     /// Prepares what the system offers to keep runs together and within their limits.
@@ -64,31 +60,33 @@ impl Exec {
         ctx.spawn(end.into_actor(self));
     }
 
-    pub(super) fn watch_children(&self, ctx: &mut Context<Self>) {
-        match signal(SignalKind::child()) {
-            Ok(mut ended) => {
-                let exec = ctx.address();
-                let watch = async move {
-                    while ended.recv().await.is_some() {
-                        if exec.send(ChildEnded).await.is_err() {
-                            break;
-                        }
-                    }
-                };
-                ctx.spawn(watch.into_actor(self));
-            }
-            Err(error) => warn!(%error, "orphaned processes are not waited for"),
+    /// Looks for dead orphans for as long as this process has children. A handler of `SIGCHLD`
+    /// would be told of every command's end too, which costs each run two more changes of threads.
+    pub(super) fn bury_orphans(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.burial_is_due, true) {
+            self.bury_after(FIRST_BURIAL, ctx);
         }
     }
 
-    fn bury(&mut self) {
-        self.burial_is_due = false;
-        let runs = &self.runs;
-        let is_waited_for = |pid: Pid| runs.values().any(|run| run.leader == pid.as_raw());
-        let buried = orphans::reap(is_waited_for);
-        if buried > 0 {
-            debug!(buried, "orphaned processes of commands ended");
-        }
+    fn bury_after(&self, wait: Duration, ctx: &mut Context<Self>) {
+        ctx.run_later(wait, move |actor, ctx| {
+            let runs = &actor.runs;
+            let is_waited_for = |pid: Pid| runs.values().any(|run| run.leader == pid.as_raw());
+            let burial = orphans::reap(is_waited_for);
+            if burial.reaped > 0 {
+                debug!(
+                    buried = burial.reaped,
+                    "orphaned processes of commands ended"
+                );
+            }
+            if !burial.has_children {
+                actor.burial_is_due = false;
+            } else if burial.reaped > 0 {
+                actor.bury_after(FIRST_BURIAL, ctx);
+            } else {
+                actor.bury_after(LAST_BURIAL.min(wait * 2), ctx);
+            }
+        });
     }
 }
 
@@ -103,15 +101,5 @@ fn predecessor(earlier: &EarlierInstance) -> Predecessor {
         instance: earlier.instance,
         unfinished: unfinished.collect(),
         last_number: earlier.last_number,
-    }
-}
-
-impl Handler<ChildEnded> for Exec {
-    type Result = ();
-
-    fn handle(&mut self, _: ChildEnded, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.burial_is_due, true) {
-            ctx.run_later(BURY_AFTER, |actor, _| actor.bury());
-        }
     }
 }

@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 
 use crate::mark::RunMark;
 
+/// More than any `/proc/<pid>/stat` holds: a name of 64 bytes and 51 numbers (proc(5)).
+const STAT_BYTES: usize = 2048;
+
 /// The line of `/proc/<pid>/limits` that holds the mark, up to its soft limit.
 const MARKED_LIMIT: &[u8] = b"\nMax resident set";
 
@@ -163,7 +166,12 @@ pub(crate) struct Stat {
 impl Stat {
     /// `None` if there is no such process.
     pub(crate) fn of(pid: Pid) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        // One read gives the whole line; its length is bounded by that of its numbers.
+        let mut line = [0; STAT_BYTES];
+        let read = File::open(format!("/proc/{pid}/stat"))
+            .and_then(|mut file| file.read(&mut line))
+            .ok()?;
+        Self::parse(&String::from_utf8_lossy(line.get(..read)?))
     }
 
     fn parse(stat: &str) -> Option<Self> {

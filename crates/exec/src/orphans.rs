@@ -28,24 +28,44 @@ pub fn adopt() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Waits for every dead child that carries a mark of this process and that nobody else waits for,
-/// and says how many there were. Children that this process did not start as runs are left alone.
+/// What came of a look for dead orphans.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Burial {
+    /// How many were waited for.
+    pub reaped: usize,
+    /// Whether this process still has children, dead or alive, that may leave more.
+    pub has_children: bool,
+}
+
+/// Waits for every dead child that carries a mark of this process and that nobody else waits for.
+/// Children that this process did not start as runs are left alone.
 #[cfg(target_os = "linux")]
-pub fn reap(is_waited_for: impl Fn(Pid) -> bool) -> usize {
+pub fn reap(is_waited_for: impl Fn(Pid) -> bool) -> Burial {
     use nix::sys::wait::{Id, waitid};
 
     let mut reaped = 0;
     loop {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) else {
-            return reaped;
+        let child = waitid(Id::All, peek);
+        let has_children = child != Err(Errno::ECHILD);
+        let Some(pid) = child.ok().and_then(|status| status.pid()) else {
+            return Burial {
+                reaped,
+                has_children,
+            };
         };
         if !is_orphan(pid, &is_waited_for) {
             // The kernel shows this one first for as long as nobody waits for it.
-            return reaped + reap_each(is_waited_for);
+            return Burial {
+                reaped: reaped + reap_each(is_waited_for),
+                has_children,
+            };
         }
         if !wait_for(pid) {
-            return reaped;
+            return Burial {
+                reaped,
+                has_children,
+            };
         }
         reaped += 1;
     }
@@ -53,10 +73,14 @@ pub fn reap(is_waited_for: impl Fn(Pid) -> bool) -> usize {
 
 /// There is nothing to wait for on this system.
 #[cfg(not(target_os = "linux"))]
-pub fn reap(_: impl Fn(Pid) -> bool) -> usize {
-    0
+pub fn reap(_: impl Fn(Pid) -> bool) -> Burial {
+    Burial {
+        reaped: 0,
+        has_children: false,
+    }
 }
 
+#[cfg(target_os = "linux")]
 fn reap_each(is_waited_for: impl Fn(Pid) -> bool) -> usize {
     let this = Pid::this();
     let orphans = processes().filter(|pid| {

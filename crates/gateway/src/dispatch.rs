@@ -395,7 +395,7 @@ impl Hub {
                         if let Some(payload) = answered.payload {
                             envelope.insert("payload".to_owned(), payload);
                         }
-                        envelope.insert("payloadJSON".to_owned(), json!(answered.payload_json));
+                        envelope.insert("payloadJSON".to_owned(), answered.payload_json.into());
                     }
                     envelope
                 }

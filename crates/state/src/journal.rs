@@ -4,10 +4,10 @@
 //! Nothing here waits for the disk: what is written survives the death of the process, and after a
 //! power loss nothing that was written about still runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::StateError;
 use crate::database::{Database, Durability, from_millis, to_millis};
@@ -162,61 +162,57 @@ fn bounded(text: &str) -> &str {
     }
 }
 
-fn write(transaction: &Transaction<'_>, entry: &JournalEntry) -> rusqlite::Result<()> {
-    match entry {
-        JournalEntry::Decided(decided) => write_decided(transaction, decided),
-        JournalEntry::Started(started) => {
-            let process = &started.process;
-            transaction
-                .prepare(
-                    "UPDATE run_journal SET started_at_ms = ?2, instance = ?3, number = ?4,
-                         pid = ?5, start_time = ?6, boot_id = ?7
-                     WHERE sequence = (SELECT max(sequence) FROM run_journal WHERE invoke_id = ?1)",
-                )?
-                .execute((
-                    bounded(&started.invoke_id),
-                    to_millis(started.at_ms),
-                    process.instance,
-                    process.number,
-                    process.pid,
-                    process.start_time.cast_signed(),
-                    &process.boot_id,
-                ))
-                .map(drop)
-        }
-        JournalEntry::Exited(exited) => transaction
-            .prepare(
-                "UPDATE run_journal SET exited_at_ms = ?2, ending = ?3, exit_code = ?4,
-                     signal = ?5, duration_ms = ?6, output_bytes = ?7
-                 WHERE sequence = (SELECT max(sequence) FROM run_journal WHERE invoke_id = ?1)",
-            )?
-            .execute((
-                bounded(&exited.invoke_id),
-                to_millis(exited.at_ms),
-                &exited.ending,
-                exited.exit_code,
-                exited.signal,
-                exited.duration_ms.map(to_millis),
-                exited.output_bytes.cast_signed(),
-            ))
-            .map(drop),
-        JournalEntry::Result(result) => transaction
-            .prepare(
-                "INSERT INTO run_result (key, params, payload, at_ms) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET params = excluded.params, payload = excluded.payload,
-                     at_ms = excluded.at_ms",
-            )?
-            .execute((
-                result.key,
-                result.params,
-                &result.payload,
-                to_millis(result.at_ms),
-            ))
-            .map(drop),
-    }
+/// What one batch of entries says about one run.
+struct Chronicle<'a> {
+    decided: &'a Decided,
+    started: Option<&'a Started>,
+    exited: Option<&'a Exited>,
 }
 
-fn write_decided(transaction: &Transaction<'_>, decided: &Decided) -> rusqlite::Result<()> {
+/// Writes a batch. Most runs are over before their first entry is written, so what a batch says
+/// about a run becomes one row at once.
+fn write_batch(transaction: &Transaction<'_>, entries: &[JournalEntry]) -> rusqlite::Result<()> {
+    let mut chronicles: Vec<Chronicle<'_>> = Vec::new();
+    let mut latest: HashMap<&str, usize> = HashMap::new();
+    for entry in entries {
+        match entry {
+            JournalEntry::Decided(decided) => {
+                latest.insert(&decided.invoke_id, chronicles.len());
+                chronicles.push(Chronicle {
+                    decided,
+                    started: None,
+                    exited: None,
+                });
+            }
+            JournalEntry::Started(started) => {
+                let index = latest.get(started.invoke_id.as_str());
+                match index.and_then(|index| chronicles.get_mut(*index)) {
+                    Some(chronicle) => chronicle.started = Some(started),
+                    None => write_started(transaction, started)?,
+                }
+            }
+            JournalEntry::Exited(exited) => {
+                let index = latest.get(exited.invoke_id.as_str());
+                match index.and_then(|index| chronicles.get_mut(*index)) {
+                    Some(chronicle) => chronicle.exited = Some(exited),
+                    None => write_exited(transaction, exited)?,
+                }
+            }
+            JournalEntry::Result(result) => write_result(transaction, result)?,
+        }
+    }
+    chronicles
+        .iter()
+        .try_for_each(|chronicle| write_chronicle(transaction, chronicle))
+}
+
+fn write_chronicle(
+    transaction: &Transaction<'_>,
+    chronicle: &Chronicle<'_>,
+) -> rusqlite::Result<()> {
+    let decided = chronicle.decided;
+    let process = chronicle.started.map(|started| &started.process);
+    let exited = chronicle.exited;
     let [invoke_id, run_id, agent, session, command] = [
         &decided.invoke_id,
         &decided.run_id,
@@ -230,12 +226,15 @@ fn write_decided(transaction: &Transaction<'_>, decided: &Decided) -> rusqlite::
     let size =
         ROW_BYTES + texts.iter().map(|text| text.len()).sum::<usize>() + rule.map_or(0, str::len);
     transaction
-        .prepare(
+        .prepare_cached(
             "INSERT INTO run_journal (invoke_id, run_id, agent, session, command,
-                 accepted_at_ms, decided_at_ms, decision, rule, size)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 accepted_at_ms, decided_at_ms, decision, rule, size,
+                 started_at_ms, instance, number, pid, start_time, boot_id,
+                 exited_at_ms, ending, exit_code, signal, duration_ms, output_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                 ?17, ?18, ?19, ?20, ?21, ?22)",
         )?
-        .execute((
+        .execute(params![
             invoke_id,
             run_id,
             agent,
@@ -243,9 +242,76 @@ fn write_decided(transaction: &Transaction<'_>, decided: &Decided) -> rusqlite::
             command,
             to_millis(decided.accepted_at_ms),
             to_millis(decided.decided_at_ms),
-            &decided.decision,
+            decided.decision,
             rule,
             i64::try_from(size).unwrap_or(i64::MAX),
+            chronicle.started.map(|started| to_millis(started.at_ms)),
+            process.map(|process| process.instance),
+            process.and_then(|process| process.number),
+            process.map(|process| process.pid),
+            process.map(|process| process.start_time.cast_signed()),
+            process.map(|process| &process.boot_id),
+            exited.map(|exited| to_millis(exited.at_ms)),
+            exited.map(|exited| &exited.ending),
+            exited.and_then(|exited| exited.exit_code),
+            exited.and_then(|exited| exited.signal),
+            exited.and_then(|exited| exited.duration_ms).map(to_millis),
+            exited.map(|exited| exited.output_bytes.cast_signed()),
+        ])
+        .map(drop)
+}
+
+fn write_started(transaction: &Transaction<'_>, started: &Started) -> rusqlite::Result<()> {
+    let process = &started.process;
+    transaction
+        .prepare_cached(
+            "UPDATE run_journal SET started_at_ms = ?2, instance = ?3, number = ?4,
+                 pid = ?5, start_time = ?6, boot_id = ?7
+             WHERE sequence = (SELECT max(sequence) FROM run_journal WHERE invoke_id = ?1)",
+        )?
+        .execute((
+            bounded(&started.invoke_id),
+            to_millis(started.at_ms),
+            process.instance,
+            process.number,
+            process.pid,
+            process.start_time.cast_signed(),
+            &process.boot_id,
+        ))
+        .map(drop)
+}
+
+fn write_exited(transaction: &Transaction<'_>, exited: &Exited) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE run_journal SET exited_at_ms = ?2, ending = ?3, exit_code = ?4,
+                 signal = ?5, duration_ms = ?6, output_bytes = ?7
+             WHERE sequence = (SELECT max(sequence) FROM run_journal WHERE invoke_id = ?1)",
+        )?
+        .execute((
+            bounded(&exited.invoke_id),
+            to_millis(exited.at_ms),
+            &exited.ending,
+            exited.exit_code,
+            exited.signal,
+            exited.duration_ms.map(to_millis),
+            exited.output_bytes.cast_signed(),
+        ))
+        .map(drop)
+}
+
+fn write_result(transaction: &Transaction<'_>, result: &RunResult) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO run_result (key, params, payload, at_ms) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET params = excluded.params, payload = excluded.payload,
+                 at_ms = excluded.at_ms",
+        )?
+        .execute((
+            result.key,
+            result.params,
+            &result.payload,
+            to_millis(result.at_ms),
         ))
         .map(drop)
 }
@@ -376,9 +442,7 @@ impl Database {
     ) -> Result<(), StateError> {
         let due = self.journal_writes_since_pruning == 0;
         self.write(Durability::Process, |transaction| {
-            for entry in entries {
-                write(transaction, entry)?;
-            }
+            write_batch(transaction, entries)?;
             if due {
                 prune(transaction, bounds, now_ms)
             } else {
