@@ -72,14 +72,11 @@ async fn every_recorded_call_is_answered_as_recorded() {
             };
             node.line(CONNECTED).await;
             if case.number == 1 {
-                // The recording began with a browser that ran.
-                ask(
-                    &gateway,
-                    &view,
-                    &case,
-                    json!({"method": "POST", "path": "/start"}),
-                )
-                .await;
+                // The recording began with a browser that had shown a page.
+                let params = json!({
+                    "method": "POST", "path": "/tabs/open", "body": {"url": "about:blank"},
+                });
+                ask(&gateway, &view, &case, params).await;
             }
             running = Some((config, node, view));
         }
@@ -89,7 +86,7 @@ async fn every_recorded_call_is_answered_as_recorded() {
             let next = cases.next().unwrap();
             let next_params = replay.params(&next);
             let cause = async {
-                // The first one only waits once the node has it; a page is asked again until then.
+                // The first one only waits once the node has it, which nothing shows.
                 tokio::time::sleep(std::time::Duration::from_millis(300)).await;
                 ask(&gateway, view, &next, next_params).await
             };

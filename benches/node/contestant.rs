@@ -146,10 +146,15 @@ pub(crate) struct Contestant {
 impl Contestant {
     /// Starts a gateway and a node for the first time, and approves all that it asks for.
     pub(crate) async fn admit(launcher: Launcher) -> Result<Self> {
+        Self::admit_with(launcher, OPEN_POLICY).await
+    }
+
+    /// The same with another openclaw.json.
+    pub(crate) async fn admit_with(launcher: Launcher, config: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let state = folder.path().join("state");
         std::fs::create_dir(&state)?;
-        std::fs::write(state.join("openclaw.json"), OPEN_POLICY)?;
+        std::fs::write(state.join("openclaw.json"), config)?;
         let options = GatewayOptions {
             journal_limit: JOURNAL_LIMIT,
             ..GatewayOptions::default()

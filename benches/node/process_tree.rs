@@ -58,6 +58,18 @@ impl ProcessTree {
         Ok(Self { processes })
     }
 
+    /// The tree without the browser and whatever that started.
+    #[allow(dead_code, reason = "the browser benchmark uses it")]
+    pub(crate) fn own(&self) -> Self {
+        let is_own = |process: &u32| {
+            let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words);
+            !words.is_empty() && !words.contains("chrom") && !words.contains("user-data-dir")
+        };
+        let processes = self.processes.iter().copied().filter(is_own).collect();
+        Self { processes }
+    }
+
     /// What the tree occupies now.
     pub(crate) fn footprint(&self) -> Result<Footprint> {
         let mut footprint = Footprint {
