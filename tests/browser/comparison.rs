@@ -172,6 +172,15 @@ impl Names {
         at: &str,
         differences: &mut Vec<String>,
     ) {
+        // Which number the browser's first page has depends on when it is seen.
+        if let (Some((recorded, recorded_tab)), Some((here, tab))) =
+            (recorded.rsplit_once(" on "), here.rsplit_once(" on "))
+            && is_tab_number(recorded_tab)
+            && is_tab_number(tab)
+        {
+            self.compare_text(recorded_tab, tab, at, differences);
+            return self.compare_text(recorded, here, at, differences);
+        }
         if is_tab_number(recorded) && is_tab_number(here) {
             let known = self
                 .met
