@@ -3,6 +3,9 @@
 #![cfg(test)]
 
 mod common;
+#[allow(dead_code, reason = "each test binary uses its own part of this")]
+#[path = "common/tls_server.rs"]
+mod tls_server;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -13,6 +16,8 @@ use common::{DEADLINE, gateway};
 use gateway::{DEFAULT_TOKEN, GatewayHandle, NodeView};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
+
+use tls_server::{Certificate, TlsServer, Version};
 
 async fn output_of(gateway: &GatewayHandle, node: &NodeView, command: Value) -> String {
     let run = json!({ "command": command });
@@ -25,6 +30,9 @@ async fn output_of(gateway: &GatewayHandle, node: &NodeView, command: Value) -> 
 #[tokio::test]
 async fn no_command_sees_what_is_meant_for_the_node_alone() {
     let gateway = gateway().await;
+    // Cloudflare Access credentials are refused without TLS.
+    let certificate = Certificate::self_signed();
+    let server = TlsServer::start(&certificate, Version::Tls13, gateway.port()).await;
     let home = Home::new();
     home.allow_everything();
     let manager = ServiceManager::listen(home.path());
@@ -39,7 +47,9 @@ async fn no_command_sees_what_is_meant_for_the_node_alone() {
         ("INVOCATION_ID", "0123456789abcdef0123456789abcdef"),
     ];
     let mut launch = home
-        .run(gateway.port())
+        .run(server.port())
+        .arg("--tls-fingerprint")
+        .arg(certificate.fingerprint())
         .env("NOTIFY_SOCKET", manager.path())
         .env("AN_ORDINARY_VARIABLE", "stays");
     for (name, value) in secrets {

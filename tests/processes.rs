@@ -393,7 +393,7 @@ async fn settings_that_are_not_understood_are_refused_before_anything_else() {
     let output = home.run(1).output().await;
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let expected = format!("{}: unknown key exec.maxConcurent;", file.display());
+    let expected = format!("{}:1: unknown key exec.maxConcurent;", file.display());
     assert!(stderr.contains(&expected), "{stderr}");
     assert!(!home.database().exists());
 }
