@@ -7,7 +7,7 @@
 //! - [`openclaw_json`]: the keys of openclaw.json that a node obeys, read strictly.
 //! - [`credentials`]: which place supplies what a gateway wants to see, and [`secret_provider`]
 //!   for what stands there as a reference.
-//! - [`control_socket`]: where a running node answers questions about itself.
+//! - [`mod@control_socket`]: where a running node answers questions about itself.
 //! - [`json5_text`]: JSON5 that an operator hands in.
 //! - [`endpoint`], with [`fingerprint`] and [`plaintext`]: which gateway, and whether credentials
 //!   may go there in the clear.

@@ -1,7 +1,7 @@
 //! The node as a service that people can forget: systemd units and launchd agents.
 //!
 //! - [`definition`]: what is installed, and who installed what is there.
-//! - [`unit`] and [`agent`] render it; [`words`] and [`unit_file`] are how systemd writes and reads.
+//! - [`mod@unit`] and [`agent`] render it; [`words`] and [`unit_file`] are how systemd writes and reads.
 //! - [`environment_file`]: the secrets, for their owner only.
 //! - [`manager`]: what a service manager can do; [`systemd`] and [`launchd`] do it through the
 //!   managers' own tools.
