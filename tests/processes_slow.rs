@@ -1,5 +1,5 @@
 //! What a node is left with after a great deal of work. Ignored by default, because it takes
-//! minutes: `cargo test --release --test processes_slow -- --ignored`.
+//! minutes: `cargo test --release --test processes_slow -- --ignored --test-threads=1`.
 
 #![cfg(test)]
 #![cfg(target_os = "linux")]
