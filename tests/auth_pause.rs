@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::fs;
 use std::time::Duration;
 
 use common::home::Home;
+use common::invoke::{params, send};
 use common::node::Node;
+use common::process::{is_running, pids_in};
 use common::service_manager::ServiceManager;
 use common::{CONNECTED, DEADLINE, admitted, answers, gateway, gateway_with, offline};
 use gateway::{
@@ -257,6 +260,34 @@ async fn a_revoked_device_token_is_cleared_and_without_another_credential_the_no
         !node.lines_with("OPENCLAW_GATEWAY_TOKEN").is_empty(),
         "it says what to do: {node}"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_pauses_ends_its_commands_first() {
+    let gateway = gateway().await;
+    let (home, _) = known_home(&gateway).await;
+    home.allow_everything();
+    // The loss of the connection alone would let the command go on.
+    fs::write(
+        home.state_dir().join("openclaw-node.json5"),
+        r#"{ exec: { onDisconnect: "finish" } }"#,
+    )
+    .unwrap();
+    let mut node = home.run_without_token(gateway.port()).start();
+    let view = gateway.admit(DEADLINE).await.unwrap();
+    let file = home.path().join("pids");
+    let script = r#"echo $$ >> "$0"; exec sleep 300"#;
+    let run = json!({ "command": ["/bin/sh", "-c", script, file] });
+    send(&gateway, &view, "system.run", params(&run)).await;
+    let pids = pids_in(&file, 1).await;
+    revoke(&gateway, &view).await;
+    assert_eq!(node.exit_code().await, 1, "{node}");
+    assert!(!is_running(pids[0]), "{node}");
+    let database = rusqlite::Connection::open(home.database()).unwrap();
+    let ending: Option<String> = database
+        .query_row("SELECT ending FROM run_journal", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(ending.as_deref(), Some("cancelled"), "{node}");
 }
 
 #[tokio::test]

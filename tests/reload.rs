@@ -31,6 +31,8 @@ async fn the_policy_changes_while_a_command_and_the_connection_stay() {
         .start();
     let view = gateway.admit(DEADLINE).await.unwrap();
     node.line(CONNECTED).await;
+    manager.hears("READY=1").await;
+    manager.heard_so_far();
 
     // Runs until a file appears, so that it is certain to outlast the reload.
     let script = "touch started; while [ ! -e go ]; do sleep 0.05; done; echo done $FROM_DOT_ENV";
@@ -45,6 +47,8 @@ async fn the_policy_changes_while_a_command_and_the_connection_stay() {
     fs::write(home.state_dir().join(".env"), "FROM_DOT_ENV=later\n").unwrap();
     node.signal(Signal::SIGHUP);
     node.line(RELOADED).await;
+    manager.hears("RELOADING=1").await;
+    manager.hears("READY=1").await;
     let denied = json!({ "command": ["/bin/true"] });
     let denied = call(&gateway, &view, "system.run", &denied).await;
     assert!(!denied.is_ok(), "{node}");
@@ -115,7 +119,12 @@ async fn a_credential_that_was_corrected_is_used_at_once() {
     let mut node = home.run_without_token(gateway.port()).start();
     assert_eq!(node.exit_code().await, 1, "{node}");
 
-    // The next start holds the refused token back; what replaces it has no reason to wait.
+    // The next start holds the refused token back, for a minute after four refusals, which is longer
+    // than anything is waited for here; what replaces it has no reason to wait.
+    let database = rusqlite::Connection::open(home.database()).unwrap();
+    let refused = database.execute("UPDATE auth_failure SET attempts = 4", []);
+    assert_eq!(refused.unwrap(), 1);
+    drop(database);
     let node = home.run_without_token(gateway.port()).start();
     node.line("before connecting").await;
     home.configure(&config(DEFAULT_TOKEN));

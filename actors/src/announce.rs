@@ -60,6 +60,10 @@ impl Announcer {
     }
 
     fn say(&mut self, severity: Severity, kind: Kind, text: &str) {
+        if severity == Severity::Error {
+            // The node ends or an operator asked: neither repeats itself by itself.
+            return write(severity, &printable(text));
+        }
         if let Some(line) = self.repetition.admit(text, kind, clock::since_boot()) {
             write(severity, &printable(&line));
         }

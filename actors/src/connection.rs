@@ -162,16 +162,22 @@ impl Connection {
             let supervisor = self.options.supervisor.clone();
             let approval = self.options.approval.clone();
             let browser = self.options.browser.clone();
-            // Outlives this actor: both must hear of it whatever the state of their mailboxes.
+            let told = futures_util::future::join3(
+                approval.send(ConnectionLost { generation }),
+                browser.send(CancelBrowserCalls(generation)),
+                supervisor.send(report),
+            );
+            // Outlives this actor: all must hear of it whatever the state of their mailboxes, and
+            // none waits for another, or a busy commands' thread would delay the next attempt.
             actix::spawn(async move {
-                if approval.send(ConnectionLost { generation }).await.is_err() {
-                    debug!(generation, "approval actor is gone");
-                }
-                if browser.send(CancelBrowserCalls(generation)).await.is_err() {
-                    debug!(generation, "browser actor is gone");
-                }
-                if supervisor.send(report).await.is_err() {
-                    debug!(generation, "supervisor is gone");
+                let (approval, browser, supervisor) = told.await;
+                let gone = [
+                    (approval.is_err(), "approval actor is gone"),
+                    (browser.is_err(), "browser actor is gone"),
+                    (supervisor.is_err(), "supervisor is gone"),
+                ];
+                for (_, message) in gone.iter().filter(|(is_gone, _)| *is_gone) {
+                    debug!(generation, "{message}");
                 }
             });
             self.invokes.clear();

@@ -72,6 +72,8 @@ pub(crate) struct Pairing {
     /// Runs from the first refusal to the acceptance.
     schedule: PollSchedule,
     task: Option<OperatorTask>,
+    /// The wait before the next look.
+    poll: Option<SpawnHandle>,
     /// The token on disk, and who issued it.
     kept_token: Option<(GatewayScope, SecretString)>,
     surface: Option<SurfaceKnown>,
@@ -94,6 +96,7 @@ impl Pairing {
             announcer: Announcer::default(),
             schedule: PollSchedule::default(),
             task: None,
+            poll: None,
             kept_token,
             surface: None,
             hinted_at_surface: false,
@@ -131,18 +134,24 @@ impl Handler<AwaitOperator> for Pairing {
         }
         let wait = self.schedule.next_wait(jitter::random());
         debug!(wait = %humantime::format_duration(wait), "waiting for an operator");
-        ctx.run_later(wait, |actor, _| {
+        let poll = ctx.run_later(wait, |actor, _| {
             if actor.supervisor.try_send(PollNow).is_err() {
                 debug!("supervisor does not take messages");
             }
         });
+        if let Some(earlier) = self.poll.replace(poll) {
+            ctx.cancel_future(earlier);
+        }
     }
 }
 
 impl Handler<DeviceAccepted> for Pairing {
     type Result = ();
 
-    fn handle(&mut self, message: DeviceAccepted, _: &mut Context<Self>) {
+    fn handle(&mut self, message: DeviceAccepted, ctx: &mut Context<Self>) {
+        if let Some(poll) = self.poll.take() {
+            ctx.cancel_future(poll);
+        }
         if self.task.take().is_some() {
             self.announcer
                 .line(Severity::Notice, "node host device approved by the gateway");

@@ -161,6 +161,8 @@ pub(crate) struct Supervisor {
     family: Family,
     pairing: Option<Addr<Pairing>>,
     connection: Option<Addr<Connection>>,
+    /// The wait before the next attempt.
+    retry: Option<SpawnHandle>,
     reconnect: Reconnect,
     generation: u64,
     lifecycle: Lifecycle,
@@ -203,6 +205,7 @@ impl Supervisor {
             family,
             pairing: None,
             connection: None,
+            retry: None,
             reconnect: Reconnect::default(),
             generation: 0,
             lifecycle: Lifecycle::new(options.last_exit),
@@ -234,6 +237,9 @@ impl Supervisor {
         };
         if self.lifecycle.is_stopping() || self.connection.is_some() {
             return;
+        }
+        if let Some(retry) = self.retry.take() {
+            ctx.cancel_future(retry);
         }
         self.generation += 1;
         if matches!(self.lifecycle.state(), State::AwaitingPairing { .. }) {
@@ -271,7 +277,16 @@ impl Supervisor {
         debug!(wait = %humantime::format_duration(wait), "reconnecting");
         self.lifecycle.retry_after(wait);
         self.due = Due::within(wait, "the next attempt has not started");
-        ctx.run_later(wait, Self::connect);
+        let retry = ctx.run_later(wait, Self::connect);
+        if let Some(earlier) = self.retry.replace(retry) {
+            ctx.cancel_future(earlier);
+        }
+    }
+
+    /// Whether something else was begun since a connection ended: the end of the process, or the
+    /// next attempt, which a reload makes at once.
+    fn is_past(&self, ended: &ConnectionEnded) -> bool {
+        self.lifecycle.is_stopping() || self.generation != ended.generation
     }
 
     /// Turns to the next of several endpoints, if the last attempt told this one nothing. Says
@@ -492,6 +507,9 @@ impl Handler<ConnectionEnded> for Supervisor {
                 Ok(Ok(false)) => debug!("the stored device token is another one already"),
                 Ok(Err(error)) => error!(%error, "dead device token not forgotten"),
                 Err(error) => error!(%error, "dead device token not forgotten"),
+            }
+            if actor.is_past(&ended) {
+                return;
             }
             actor.follow_without_device_token(decision, ended, ctx);
         }));

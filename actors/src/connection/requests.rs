@@ -89,6 +89,9 @@ impl Connection {
             return debug!(id = %response.id, "response to no request of ours ignored");
         };
         match pending {
+            Pending::Connect if !matches!(self.phase, Phase::Presenting) => {
+                debug!("the answer to connect came too late");
+            }
             Pending::Connect => match response.result {
                 Ok(payload) => self.on_hello(payload.map_or("null", RawValue::get), ctx),
                 Err(error) => self.on_refusal(error, ctx),

@@ -101,31 +101,39 @@ impl Supervisor {
         }
         self.enter(State::Stopping);
         notify(&[NotifyState::Stopping]);
-        self.due = Due::within(STORE_DEADLINE, "the failure is not written");
+        self.due = Due::within(STORE_DEADLINE.max(STOP_COMMANDS), "the node has not ended");
         let record = RecordAuthFailure {
             gateway_scope: self.token_scope.gateway_scope.clone(),
             secrets: std::mem::take(&mut self.presented),
             detail_code: code.name().to_owned(),
         };
         let recorded = self.family.store.send(record).timeout(STORE_DEADLINE);
-        let browsers = self
-            .family
-            .browser
-            .send(StopBrowsers)
-            .timeout(STOP_COMMANDS);
-        let recorded = async move {
-            let (recorded, stopped) = futures_util::future::join(recorded, browsers).await;
-            if let Err(error) = stopped {
-                error!(%error, "browsers did not end in time");
-            }
-            recorded
-        };
-        ctx.spawn(recorded.into_actor(self).map(|recorded, actor, _| {
+        let done = futures_util::future::join(recorded, self.end_everything());
+        ctx.spawn(done.into_actor(self).map(|(recorded, ()), actor, _| {
             if !matches!(recorded, Ok(Ok(()))) {
                 error!("the failure is not remembered; the next start will try at once");
             }
             actor.leave(Exit::AuthPaused, paused);
         }));
+    }
+
+    /// Ends commands and browsers; done when they are gone, or after a deadline.
+    fn end_everything(&self) -> impl Future<Output = ()> + use<> {
+        let commands = self.family.approval.send(Shutdown).timeout(STOP_COMMANDS);
+        let browsers = self
+            .family
+            .browser
+            .send(StopBrowsers)
+            .timeout(STOP_COMMANDS);
+        async move {
+            let (commands, browsers) = futures_util::future::join(commands, browsers).await;
+            if let Err(error) = commands {
+                error!(%error, "commands did not end in time");
+            }
+            if let Err(error) = browsers {
+                error!(%error, "browsers did not end in time");
+            }
+        }
     }
 
     pub(super) fn leave(&self, exit: Exit, reason: String) {
@@ -145,26 +153,11 @@ impl Supervisor {
         self.enter(State::Stopping);
         notify(&[NotifyState::Stopping]);
         self.due = Due::within(STOP_COMMANDS + STOP_CONNECTION, "the node has not ended");
-        let commands_ended = self.family.approval.send(Shutdown).timeout(STOP_COMMANDS);
-        let browsers_ended = self
-            .family
-            .browser
-            .send(StopBrowsers)
-            .timeout(STOP_COMMANDS);
-        let all_ended = async move {
-            let (commands, browsers) =
-                futures_util::future::join(commands_ended, browsers_ended).await;
-            if let Err(error) = browsers {
-                error!(%error, "browsers did not end in time");
-            }
-            commands
-        };
-        ctx.spawn(all_ended.into_actor(self).map(move |ended, actor, ctx| {
-            if let Err(error) = ended {
-                error!(%error, "commands did not end in time");
-            }
-            actor.disconnect(exit, ctx);
-        }));
+        ctx.spawn(
+            self.end_everything()
+                .into_actor(self)
+                .map(move |(), actor, ctx| actor.disconnect(exit, ctx)),
+        );
     }
 
     /// Closes the connection and leaves when it has ended, or after a deadline.

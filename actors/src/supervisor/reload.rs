@@ -133,14 +133,13 @@ impl Supervisor {
         }
         self.due = Due::within(DEADLINE, "the credentials are not read again");
         self.read_again(false, ctx, move |actor, read, ctx| {
-            let found = read.is_ok_and(
-                |Reloaded {
-                     token, password, ..
-                 }| {
-                    actor.credentials.set_shared(token, password);
-                    actor.credentials.has_other_than_device_token()
-                },
-            );
+            if actor.is_past(&ended) {
+                return;
+            }
+            let found = read.is_ok_and(|read| {
+                actor.use_shared(read.token, read.password, read.credential_sources);
+                actor.credentials.has_other_than_device_token()
+            });
             if !found {
                 return actor.follow(decision, ended, ctx);
             }
