@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::prelude::*;
+use approvals::digest::sha256_hex16;
 use exec::environment::BaseEnvironment;
 use exec::mark::{Instance, RunMark};
 use exec::request::WhichRequest;
@@ -20,7 +21,6 @@ use exec::{census, search};
 use node_config::{ExecSettings, OnDisconnect};
 use protocol::invoke::{InvokeError, InvokeId};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use state::journal::{Decided, Exited, Started};
 use state::{EarlierInstance, JournalBounds, JournalEntry, RecordedProcess, RunResult};
 use tokio::sync::oneshot;
@@ -316,7 +316,7 @@ impl Exec {
                     ctx,
                 );
                 let payload = &outcome.payload;
-                return answer_all(&askers, &label, payload, &to_json(payload));
+                return answer_all(&askers, &label, payload, to_json(payload));
             }
         };
         self.journal
@@ -389,7 +389,7 @@ impl Exec {
         info!(
             invoke = %run.invoke,
             run_id = run.label.head.run_id,
-            command_hash = command_hash(&run.label.head.command),
+            command_hash = sha256_hex16(&run.label.head.command),
             ending = ?outcome.ending,
             exit_code = payload.exit_code,
             "run ended"
@@ -399,14 +399,14 @@ impl Exec {
         self.note_end(&run.invoke, ending, Some((outcome, Some(ran_for))), ctx);
         let result = to_json(payload);
         if let Some(key) = &run.key
-            && let Ok(payload) = result.clone()
+            && let Ok(payload) = &result
         {
             let at_ms = clock::unix_ms();
             self.known_keys.insert(&key.key, at_ms);
             let result = RunResult {
                 key: key.key,
                 params: key.params,
-                payload,
+                payload: payload.clone(),
                 at_ms,
             };
             self.journal.note(JournalEntry::Result(result), ctx);
@@ -415,7 +415,7 @@ impl Exec {
             // The gateway no longer waits; it would not even know the run (wire protocol §11.7).
             Ending::Cancelled => {}
             Ending::NotStarted | Ending::Exited | Ending::TimedOut => {
-                answer_all(&run.askers, &run.label, payload, &result);
+                answer_all(&run.askers, &run.label, payload, result);
             }
         }
         if self.stopping {
@@ -518,22 +518,11 @@ fn log_decision(decided: &Decided) {
         invoke = decided.invoke_id,
         run_id = decided.run_id,
         agent = decided.agent,
-        command_hash = command_hash(&decided.command),
+        command_hash = sha256_hex16(&decided.command),
         decision = decided.decision,
         rule = decided.rule,
         "run decided"
     );
-}
-
-/// The first 64 bits of the SHA-256 of a command's text, in hexadecimal.
-fn command_hash(command: &str) -> String {
-    let digest = Sha256::digest(command.as_bytes());
-    digest
-        .iter()
-        .take(8)
-        .fold(String::with_capacity(16), |hash, byte| {
-            hash + &format!("{byte:02x}")
-        })
 }
 
 /// What the journal calls an end.

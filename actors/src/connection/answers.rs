@@ -121,18 +121,23 @@ impl Connection {
 impl Handler<InvokeAnswer> for Connection {
     type Result = ();
 
-    fn handle(&mut self, answer: InvokeAnswer, ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut answer: InvokeAnswer, ctx: &mut Context<Self>) {
         if !self.invokes.contains_key(&answer.id) {
             return debug!(invoke = %answer.id, "answer to a cancelled invoke dropped");
         }
-        let Some(event) = answer.event.clone() else {
-            return self.send_result(answer, ctx);
-        };
         if answer.result.is_ok() {
-            self.send_event(&event, Pending::Event, ctx);
-            return self.send_result(answer, ctx);
+            // Somebody waits for the result, and the event of a success may follow it (§11.6).
+            let event = answer.event.take();
+            self.send_result(answer, ctx);
+            if let Some(event) = event {
+                self.send_event(&event, Pending::Event, ctx);
+            }
+            return;
         }
-        self.send_event_before_result(answer, event, 0, ctx);
+        match answer.event.clone() {
+            Some(event) => self.send_event_before_result(answer, event, 0, ctx),
+            None => self.send_result(answer, ctx),
+        }
     }
 }
 

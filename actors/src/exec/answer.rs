@@ -53,8 +53,11 @@ pub(super) fn answer_all(
     askers: &[RunAsker],
     label: &RunLabel,
     payload: &RunPayload,
-    result: &InvokeResult,
+    result: InvokeResult,
 ) {
+    let Some((last, others)) = askers.split_last() else {
+        return;
+    };
     let mut event = Some(NodeEvent::ExecFinished(ExecFinished {
         head: label.head.clone(),
         exit_code: payload.exit_code,
@@ -63,9 +66,10 @@ pub(super) fn answer_all(
         output: payload.event_output(),
         suppress_notify_on_exit: label.suppress_notify_on_exit,
     }));
-    for asker in askers {
+    for asker in others {
         asker.answer(result.clone(), event.take());
     }
+    last.answer(result, event);
 }
 
 /// Refuses a run whose command is no longer what was decided on.
