@@ -301,6 +301,8 @@ impl Handler<PolicyReloaded> for Approval {
     fn handle(&mut self, reloaded: PolicyReloaded, _: &mut Context<Self>) {
         self.config = Arc::new(reloaded.config);
         self.environment = reloaded.environment;
+        // The rules know what `~` stands for.
+        self.current = Arc::new(self.prepared(self.current.stored().clone()));
     }
 }
 

@@ -160,7 +160,7 @@ impl Approval {
         });
     }
 
-    fn prepared(&self, stored: Stored) -> Current {
+    pub(super) fn prepared(&self, stored: Stored) -> Current {
         Current::of(stored, home(&self.environment))
     }
 

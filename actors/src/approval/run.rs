@@ -8,6 +8,7 @@ use ::exec::request::{MissingSnapshot, RunRequest};
 use ::exec::run::RunSpec;
 use actix::prelude::*;
 use approvals::decision::DenialReason;
+use approvals::policy::ExecConfig;
 use approvals::policy::{Approval as PlanApproval, Grant, agent_key};
 use approvals::snapshot::Stored;
 use approvals::usage::{Coverage, InlineCode};
@@ -27,11 +28,18 @@ use crate::exec::{Recall, Recalled, RepeatKey, RunLabel, StartRun};
 /// The policy or the document changed while a run was on its way (exec and approvals §11).
 const CHANGED_BEFORE_EXECUTION: &str = "SYSTEM_RUN_DENIED: exec approval changed before execution";
 
-/// A decision about a run, with the document that it was made under.
+/// What a decision is made under.
+#[derive(Clone)]
+struct Basis {
+    config: Arc<ExecConfig>,
+    current: Arc<Current>,
+}
+
+/// A decision about a run, with what it was made under.
 struct Decided {
     request: RunRequest,
     clearance: Result<Clearance, Denial>,
-    under: Arc<Current>,
+    under: Basis,
 }
 
 impl Approval {
@@ -107,14 +115,13 @@ impl Approval {
             let decided = Decided {
                 request,
                 clearance,
-                under: Arc::clone(&self.current),
+                under: self.basis(),
             };
             return self.finish_run(asker, decided, ctx);
         }
         self.deciding.insert(asker.id.clone(), asker.generation);
         let store = self.store.clone();
-        let config = Arc::clone(&self.config);
-        let under = Arc::clone(&self.current);
+        let under = self.basis();
         let skills = self.skills.bins().clone();
         let environment = self.environment.clone();
         let node_cwd = Arc::clone(&self.node_cwd);
@@ -122,9 +129,9 @@ impl Approval {
             let request = with_snapshot(request, &store).await?;
             let decided = actix_rt::task::spawn_blocking(move || {
                 let circumstances = Circumstances {
-                    config: &config,
-                    document: under.document(),
-                    rules: under.rules(),
+                    config: &under.config,
+                    document: under.current.document(),
+                    rules: under.current.rules(),
                     skills: &skills,
                     host: &Host::new(&environment, &node_cwd),
                 };
@@ -264,6 +271,7 @@ impl Approval {
             return self.start_run(&asker, request, clearance, ctx);
         }
         self.deciding.insert(asker.id.clone(), asker.generation);
+        let config = Arc::clone(&self.config);
         let text = document.canonical_text();
         self.write(
             text,
@@ -273,7 +281,10 @@ impl Approval {
                 if actor.deciding.remove(&asker.id).is_none() {
                     return debug!(invoke = %asker.id, "no longer wanted; not run");
                 }
-                let granted = Arc::clone(&actor.current);
+                let granted = Basis {
+                    config,
+                    current: Arc::clone(&actor.current),
+                };
                 actor.look();
                 match written {
                     Ok(()) if !actor.has_changed_since(&granted) => {
@@ -307,9 +318,20 @@ impl Approval {
         }
     }
 
+    fn basis(&self) -> Basis {
+        Basis {
+            config: Arc::clone(&self.config),
+            current: Arc::clone(&self.current),
+        }
+    }
+
     /// Whether the policy, not merely its use, is another one by now.
-    fn has_changed_since(&self, under: &Arc<Current>) -> bool {
+    fn has_changed_since(&self, under: &Basis) -> bool {
         let revision = |current: &Current| current.stored().revision(&self.config);
-        !Arc::ptr_eq(&self.current, under) && revision(&self.current) != revision(under)
+        if !Arc::ptr_eq(&self.config, &under.config) && self.config != under.config {
+            return true;
+        }
+        !Arc::ptr_eq(&self.current, &under.current)
+            && revision(&self.current) != revision(&under.current)
     }
 }
