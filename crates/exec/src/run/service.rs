@@ -23,11 +23,13 @@ const MOST_SERVICES: usize = 64;
 /// The leaders that this module waits for, so that nobody else does; 0 is a free place.
 static WAITED_FOR: [AtomicI32; MOST_SERVICES] = [const { AtomicI32::new(0) }; MOST_SERVICES];
 
-/// Whether a service process waits for this child itself.
+/// Whether a service process waits for this child itself, or may: a place that names no process yet
+/// stands for any.
 pub(crate) fn is_waited_for(pid: Pid) -> bool {
-    WAITED_FOR
-        .iter()
-        .any(|place| place.load(Ordering::Acquire) == pid.as_raw())
+    WAITED_FOR.iter().any(|place| {
+        let leader = place.load(Ordering::Acquire);
+        leader == pid.as_raw() || leader == Place::TAKEN
+    })
 }
 
 /// A place in [`WAITED_FOR`]; taken before the spawn, because a child can end before anybody looks.
