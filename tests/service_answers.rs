@@ -149,6 +149,11 @@ async fn what_the_node_would_refuse_is_refused_with_nothing_written() {
             "OPENCLAW_GATEWAY_TOKEN has more than one line",
         ),
         (
+            &["CF_ACCESS_CLIENT_ID=x"],
+            &[],
+            "must be configured together",
+        ),
+        (
             &["HOME=/tmp"],
             &[],
             "HOME is /tmp, but services of tester live in its own home /home/tester",

@@ -146,7 +146,10 @@ fn start(
     )?;
     let way_in = match setup {
         Some(setup)
-            if !setup.is_unnecessary(&endpoint, has_device_token(&database, &endpoint)?) =>
+            if !setup.is_unnecessary(
+                &endpoint,
+                database.has_device_token(ROLE, endpoint.scope().as_str())?,
+            ) =>
         {
             Some(setup.open(&settings.tls, environment, unix_ms())?)
         }
@@ -363,18 +366,6 @@ fn save_profile(
     };
     database.save_node_profile(&profile, tokens, unix_ms())?;
     Ok(profile)
-}
-
-fn has_device_token(database: &Database, endpoint: &PlannedEndpoint) -> Result<bool, Failure> {
-    let Some(stored) = database.identity()? else {
-        return Ok(false);
-    };
-    let token = database.device_token(DeviceTokenKey {
-        device_id: stored.identity.device_id().as_str(),
-        role: ROLE,
-        gateway_scope: endpoint.scope().as_str(),
-    })?;
-    Ok(token.is_some())
 }
 
 fn device_identity(database: &mut Database) -> Result<DeviceIdentity, Failure> {

@@ -64,6 +64,19 @@ fn select_data_version(transaction: &Transaction<'_>) -> rusqlite::Result<DataVe
         .map(DataVersion)
 }
 
+pub(crate) fn write_approvals(
+    transaction: &Transaction<'_>,
+    raw_json: &str,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO exec_approvals_config
+         (config_key, raw_json, updated_at_ms) VALUES ('current', ?1, ?2)",
+        (raw_json, to_millis(now_ms)),
+    )?;
+    Ok(())
+}
+
 impl Database {
     /// Reads the document, together with the version to watch.
     ///
@@ -107,11 +120,7 @@ impl Database {
             if current.as_ref().map(|stored| stored.raw_json.as_str()) != expected {
                 return Ok(Replacement::Conflict { current });
             }
-            transaction.execute(
-                "INSERT OR REPLACE INTO exec_approvals_config
-                 (config_key, raw_json, updated_at_ms) VALUES ('current', ?1, ?2)",
-                (raw_json, to_millis(now_ms)),
-            )?;
+            write_approvals(transaction, raw_json, now_ms)?;
             Ok(Replacement::Done)
         })
     }

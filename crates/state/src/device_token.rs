@@ -94,6 +94,22 @@ impl Database {
         })
     }
 
+    /// Whether this machine's own device has a token for a role and an endpoint.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn has_device_token(&self, role: &str, gateway_scope: &str) -> Result<bool, StateError> {
+        let Some(stored) = self.identity()? else {
+            return Ok(false);
+        };
+        let token = self.device_token(DeviceTokenKey {
+            device_id: stored.identity.device_id().as_str(),
+            role,
+            gateway_scope,
+        })?;
+        Ok(token.is_some())
+    }
+
     /// The token for this device, role and endpoint.
     ///
     /// # Errors

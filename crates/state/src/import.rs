@@ -7,6 +7,7 @@ use rusqlite::{Row, Transaction};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use crate::approvals::write_approvals;
 use crate::database::{Database, Durability, from_millis, to_millis};
 use crate::device_token::write_token;
 use crate::identity::IdentityRow;
@@ -106,11 +107,7 @@ impl Database {
                 write_token(transaction, key, token, now_ms)?;
             }
             if let Some(approvals) = &node.approvals {
-                transaction.execute(
-                    "INSERT OR REPLACE INTO exec_approvals_config
-                     (config_key, raw_json, updated_at_ms) VALUES ('current', ?1, ?2)",
-                    (approvals.value.expose_secret(), to_millis(now_ms)),
-                )?;
+                write_approvals(transaction, approvals.value.expose_secret(), now_ms)?;
             }
             for record in &records {
                 insert_record(transaction, record)?;

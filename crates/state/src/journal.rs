@@ -153,13 +153,8 @@ pub struct EarlierInstance {
 }
 
 fn bounded(text: &str) -> &str {
-    match text.get(..TEXT_LIMIT_BYTES) {
-        _ if text.len() <= TEXT_LIMIT_BYTES => text,
-        Some(start) => start,
-        None => (1..4)
-            .find_map(|less| text.get(..TEXT_LIMIT_BYTES - less))
-            .unwrap_or(""),
-    }
+    text.get(..text.floor_char_boundary(TEXT_LIMIT_BYTES))
+        .unwrap_or_default()
 }
 
 /// What one batch of entries says about one run.

@@ -152,11 +152,9 @@ fn columns(exit: Option<&LastExit>) -> (Option<u8>, Option<&str>, Option<i64>) {
 }
 
 fn shortened(reason: &str) -> &str {
-    let mut end = reason.len().min(REASON_LIMIT_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason.get(..end).unwrap_or_default()
+    reason
+        .get(..reason.floor_char_boundary(REASON_LIMIT_BYTES))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use node_config::{
-    Configuration, CredentialQuery, Credentials, Environment, Paths, PlannedEndpoint,
+    Configuration, CredentialQuery, Credentials, Environment, Paths, PlannedEndpoint, Reach,
     SavedEndpoint, allows_insecure_private_ws, check_plaintext,
 };
 use protocol::connect::ROLE;
@@ -15,7 +15,7 @@ use service::drift;
 use service::environment_file::{EnvironmentFile, MANAGED};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR, SYSTEM_USER};
-use state::{Database, DeviceTokenKey};
+use state::Database;
 
 use super::Arguments;
 use crate::cli::command_arguments::CommandChoice;
@@ -75,14 +75,23 @@ impl Plan {
         let flags = arguments.endpoint.flags_over(&configuration);
         let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref())?;
         check_plaintext(&endpoint, allows_insecure_private_ws(&service_environment))?;
+        Reach::to(
+            &endpoint,
+            configuration.settings.tls.clone(),
+            &configuration.environment,
+        )?;
         // Only whether it can be told counts: the node finds its secrets where they are.
+        let has_device_token = match &database {
+            Some(database) => database.has_device_token(ROLE, endpoint.scope().as_str())?,
+            None => false,
+        };
         let credentials = Credentials::resolve(CredentialQuery {
             environment: &configuration.environment,
             openclaw_json: &configuration.openclaw_json,
             home: &configuration.paths.home,
             saved: saved.as_ref().and_then(SavedEndpoint::scope).as_ref(),
             planned: &endpoint.scope(),
-            has_device_token: has_device_token(database.as_ref(), &endpoint)?,
+            has_device_token,
             only_environment: false,
         })?;
         Ok(Self {
@@ -223,24 +232,6 @@ fn saved(database: Option<&Database>) -> Result<Option<SavedEndpoint>, Refusal> 
     Ok(profile
         .and_then(|profile| profile.endpoint)
         .map(|saved| saved_endpoint(&saved)))
-}
-
-fn has_device_token(
-    database: Option<&Database>,
-    endpoint: &PlannedEndpoint,
-) -> Result<bool, Refusal> {
-    let Some(database) = database else {
-        return Ok(false);
-    };
-    let Some(stored) = database.identity()? else {
-        return Ok(false);
-    };
-    let token = database.device_token(DeviceTokenKey {
-        device_id: stored.identity.device_id().as_str(),
-        role: ROLE,
-        gateway_scope: endpoint.scope().as_str(),
-    })?;
-    Ok(token.is_some())
 }
 
 /// The flags of `run`, in upstream's order (service §2.1). They say the whole endpoint, so that
