@@ -36,6 +36,29 @@ pub struct NodeStatus {
     pub reason: Option<String>,
 }
 
+impl NodeStatus {
+    /// A node that does not run, and of which nothing is known.
+    #[must_use]
+    pub fn stopped() -> Self {
+        Self {
+            state: Some(NodeState::Stopped),
+            gateway: GatewayStatus::default(),
+            since: None,
+            generation: None,
+            last_close: None,
+            last_failure: None,
+            next_retry_at: None,
+            pending: None,
+            running: None,
+            queued: None,
+            credential_source: None,
+            last_exit: None,
+            pid: None,
+            reason: None,
+        }
+    }
+}
+
 /// What a node is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use actors::control::{Answer, Question};
-use actors::status::{GatewayStatus, LastExit, NodeState, NodeStatus};
+use actors::status::{LastExit, NodeStatus};
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike as _};
@@ -40,20 +40,8 @@ pub(super) fn of(state_dir: &Path, environment: &Environment) -> NodeStatus {
 fn without_answer(state_dir: &Path, trouble: &str) -> NodeStatus {
     let holder = lock_holder(state_dir);
     let mut status = NodeStatus {
-        state: Some(NodeState::Stopped),
-        gateway: GatewayStatus::default(),
-        since: None,
-        generation: None,
-        last_close: None,
-        last_failure: None,
-        next_retry_at: None,
-        pending: None,
-        running: None,
-        queued: None,
-        credential_source: None,
-        last_exit: None,
         pid: holder,
-        reason: None,
+        ..NodeStatus::stopped()
     };
     match remembered(state_dir, holder.is_some()) {
         Ok((url, last_exit)) => {

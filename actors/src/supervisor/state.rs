@@ -259,11 +259,9 @@ impl Lifecycle {
 }
 
 fn shortened(message: &str) -> &str {
-    let mut end = message.len().min(FAILURE_LIMIT_BYTES);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    message.get(..end).unwrap_or_default()
+    message
+        .get(..message.floor_char_boundary(FAILURE_LIMIT_BYTES))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

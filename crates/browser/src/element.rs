@@ -151,22 +151,31 @@ impl Object {
         arguments: &[Value],
         deadline: Duration,
     ) -> Result<Value, CdpError> {
+        let params = self.call_params(function, arguments, true, ("userGesture", true.into()));
+        self.session()
+            .call_within("Runtime.callFunctionOn", params, deadline)
+            .await
+    }
+
+    fn call_params(
+        &self,
+        function: &str,
+        arguments: &[Value],
+        by_value: bool,
+        (name, value): (&str, Value),
+    ) -> Value {
         let arguments: Vec<Value> = arguments
             .iter()
             .map(|value| json!({"value": value}))
             .collect();
-        let params = json!({
+        json!({
             "objectId": self.id,
             "functionDeclaration": function,
             "arguments": arguments,
-            "returnByValue": true,
+            "returnByValue": by_value,
             "awaitPromise": true,
-            "userGesture": true,
-        });
-        let session = self.session();
-        session
-            .call_within("Runtime.callFunctionOn", params, deadline)
-            .await
+            name: value,
+        })
     }
 
     async fn call_function(
@@ -175,18 +184,8 @@ impl Object {
         arguments: &[Value],
         by_value: bool,
     ) -> Result<Value, ScriptError> {
-        let arguments: Vec<Value> = arguments
-            .iter()
-            .map(|value| json!({"value": value}))
-            .collect();
-        let params = json!({
-            "objectId": self.id,
-            "functionDeclaration": function,
-            "arguments": arguments,
-            "returnByValue": by_value,
-            "awaitPromise": true,
-            "objectGroup": self.group.name(),
-        });
+        let group = ("objectGroup", self.group.name().into());
+        let params = self.call_params(function, arguments, by_value, group);
         let answer = self
             .session()
             .call("Runtime.callFunctionOn", params)

@@ -137,28 +137,9 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000_000;
 
-    fn stopped() -> NodeStatus {
-        NodeStatus {
-            state: Some(NodeState::Stopped),
-            gateway: GatewayStatus::default(),
-            since: None,
-            generation: None,
-            last_close: None,
-            last_failure: None,
-            next_retry_at: None,
-            pending: None,
-            running: None,
-            queued: None,
-            credential_source: None,
-            last_exit: None,
-            pid: None,
-            reason: None,
-        }
-    }
-
     #[test]
     fn a_node_that_never_ran_has_no_lines() {
-        assert_eq!(lines(&stopped(), NOW), Vec::<String>::new());
+        assert_eq!(lines(&NodeStatus::stopped(), NOW), Vec::<String>::new());
     }
 
     #[test]
@@ -171,7 +152,7 @@ mod tests {
         let down = NodeStatus {
             since: Some(exit.at),
             last_exit: Some(exit),
-            ..stopped()
+            ..NodeStatus::stopped()
         };
         assert_eq!(
             lines(&down, NOW),
@@ -186,7 +167,7 @@ mod tests {
                 reason: "it was killed".to_owned(),
                 at: NOW - 5_000,
             }),
-            ..stopped()
+            ..NodeStatus::stopped()
         };
         assert_eq!(
             lines(&killed, NOW),
@@ -225,7 +206,7 @@ mod tests {
             queued: Some(1),
             credential_source: Some("env".to_owned()),
             pid: Some(77),
-            ..stopped()
+            ..NodeStatus::stopped()
         };
         assert_eq!(
             lines(&running, NOW),
