@@ -110,7 +110,7 @@ fn measure(bencher: Bencher<'_, '_>, segments: usize, entries: usize) {
         let candidate = Candidate {
             command: &command,
             analysis: &analysis,
-            cwd: Some("/work"),
+            cwd: Some("/srv"),
             allowlist: rules.for_agent("main"),
             safe_bins: config.safe_bins("main"),
             skills: None,

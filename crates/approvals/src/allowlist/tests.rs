@@ -202,7 +202,7 @@ fn a_generated_entry_holds_only_for_its_directory_and_arguments() {
 
 #[test]
 fn trusting_a_shell_is_not_trusting_what_it_reads() {
-    const SCRIPT: &str = "/work/run.sh";
+    const SCRIPT: &str = "/srv/run.sh";
     let shell = |argv: &[&str]| Target::Shell {
         shell: invocation(argv, Some("/bin/sh"), Some("/usr/bin/dash")),
         script: None,
@@ -221,7 +221,7 @@ fn trusting_a_shell_is_not_trusting_what_it_reads() {
             ..invocation(&[SCRIPT, "x"], None, None)
         }),
     };
-    let script_binding = cwd_argv_binding("/work", &[SCRIPT.to_owned(), "x".to_owned()]);
+    let script_binding = cwd_argv_binding("/srv", &[SCRIPT.to_owned(), "x".to_owned()]);
     for (entry, bare, option, script) in [
         (plain("sh"), true, false, false),
         (plain("/usr/bin/dash"), true, false, false),
@@ -240,7 +240,7 @@ fn trusting_a_shell_is_not_trusting_what_it_reads() {
         ),
     ] {
         let entries = [entry];
-        let found = |analysis: &Target| find_in(&entries, analysis, Some("/work")).is_some();
+        let found = |analysis: &Target| find_in(&entries, analysis, Some("/srv")).is_some();
         assert_eq!(found(&shell(&["sh"])), bare, "{entries:?} bare");
         assert_eq!(found(&shell(&["sh", "-x"])), option, "{entries:?} option");
         assert_eq!(found(&with_script), script, "{entries:?} script");
@@ -349,7 +349,7 @@ fn a_path_that_is_no_text_is_named_by_the_star_alone() {
 #[test]
 fn nothing_is_bound_to_arguments_that_a_shell_still_changes() {
     let target = echo(&["echo", "*"]);
-    let hash = cwd_argv_binding("/work", &["echo".to_owned(), "*".to_owned()]);
+    let hash = cwd_argv_binding("/srv", &["echo".to_owned(), "*".to_owned()]);
     for (entry, expected) in [
         (bound("echo", r"^\*$"), false),
         (bound("echo", &hash), false),
@@ -357,7 +357,7 @@ fn nothing_is_bound_to_arguments_that_a_shell_still_changes() {
     ] {
         let found = |expand| {
             let arguments = Arguments {
-                cwd: Some("/work"),
+                cwd: Some("/srv"),
                 expand,
             };
             Allowlist::new(&[&entry], None)

@@ -7,7 +7,7 @@ use actix_codec::Framed;
 use actix_http::ws::{Codec, Frame, Message};
 use awc::BoxedSocket;
 use futures_util::{SinkExt as _, StreamExt as _};
-use openclaw_node_gateway::{Gateway, GatewayHandle, GatewayOptions};
+use openclaw_node_gateway::{Gateway, GatewayHandle, GatewayOptions, Release};
 use protocol::identity::{DeviceIdentity, SignaturePayload};
 use serde_json::{Value, json};
 
@@ -271,4 +271,37 @@ pub(crate) fn connect_params(
     }
     (introduction.edit)(&mut params);
     params
+}
+
+/// A device that nobody knows yet.
+pub(crate) fn identity() -> DeviceIdentity {
+    DeviceIdentity::generate().unwrap()
+}
+
+/// A gateway of this release, as it comes.
+pub(crate) fn of(release: Release) -> GatewayOptions {
+    GatewayOptions {
+        release,
+        ..GatewayOptions::default()
+    }
+}
+
+/// What a gateway answers to an introduction, and how it closes after a refusal.
+pub(crate) async fn answer(
+    options: GatewayOptions,
+    introduction: Introduction,
+) -> (Result<Value, Value>, Closed) {
+    let gateway = start(options).await;
+    let (mut node, answer) = RawNode::connect(&gateway.url(), &identity(), introduction).await;
+    if answer.is_ok() {
+        return (
+            answer,
+            Closed {
+                code: None,
+                reason: String::new(),
+            },
+        );
+    }
+    let closed = node.closed().await;
+    (answer, closed)
 }
