@@ -5,7 +5,7 @@
 //! `OPENCLAW_LAB` names, or into `target/openclaw-lab`. Then:
 //!
 //! ```text
-//! cargo test --features interop --test interop
+//! cargo test --features interop --test interop -- --test-threads=1
 //! ```
 //!
 //! A gateway takes seconds to start, so one of each release serves every test that changes nothing
