@@ -79,17 +79,18 @@ const DEVICE_TOKEN: &str = "device-token-of-the-saved-endpoint";
 /// Saves what an earlier run would have: the endpoint, and the token that it issued.
 fn remember(home: &Home, saved: &Endpoint, has_device_token: bool) {
     let mut database = Database::open(&home.state_dir()).unwrap();
+    let endpoint = state::SavedEndpoint {
+        host: saved.host.clone(),
+        port: saved.port,
+        tls: saved.tls,
+        tls_fingerprint: None,
+        context_path: saved.context_path.clone(),
+    };
     let profile = NodeProfile {
         node_id: "node".to_owned(),
         display_name: "node".to_owned(),
         commands: None,
-        endpoint: Some(state::SavedEndpoint {
-            host: saved.host.clone(),
-            port: saved.port,
-            tls: saved.tls,
-            tls_fingerprint: None,
-            context_path: saved.context_path.clone(),
-        }),
+        endpoint: Some(endpoint.clone()),
     };
     database
         .save_node_profile(&profile, StoredTokens::Keep, 1)
@@ -111,7 +112,7 @@ fn remember(home: &Home, saved: &Endpoint, has_device_token: bool) {
             gateway_scope: &scope,
         };
         let token = SecretString::from(DEVICE_TOKEN);
-        database.store_device_token(key, &token, 1).unwrap();
+        database.keep_pairing(key, &token, &endpoint, 1).unwrap();
     }
 }
 

@@ -18,17 +18,6 @@ pub struct DeviceTokenKey<'a> {
     pub gateway_scope: &'a str,
 }
 
-/// What storing a token changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenStored {
-    /// There was none for this key.
-    Added,
-    /// It took the place of another.
-    Rotated,
-    /// It was there already, so nothing was written.
-    Unchanged,
-}
-
 pub(crate) fn write_token(
     transaction: &Transaction<'_>,
     key: DeviceTokenKey<'_>,
@@ -52,30 +41,6 @@ pub(crate) fn write_token(
 }
 
 impl Database {
-    /// Stores the token that a hello brought; on disk when this returns (wire protocol §7.4).
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn store_device_token(
-        &mut self,
-        key: DeviceTokenKey<'_>,
-        token: &SecretString,
-        now_ms: u64,
-    ) -> Result<TokenStored, StateError> {
-        let previous = self.device_token(key)?;
-        let outcome = match &previous {
-            None => TokenStored::Added,
-            Some(previous) if previous.expose_secret() == token.expose_secret() => {
-                return Ok(TokenStored::Unchanged);
-            }
-            Some(_) => TokenStored::Rotated,
-        };
-        self.write(Durability::Full, |transaction| {
-            write_token(transaction, key, token, now_ms)
-        })?;
-        Ok(outcome)
-    }
-
     /// Stores the token that a hello brought, and the endpoint that issued it as the one to go to
     /// from now on, both or neither; on disk when this returns (wire protocol §7.6).
     ///
@@ -177,6 +142,18 @@ mod tests {
         (dir, database)
     }
 
+    fn keep(database: &mut Database, key: DeviceTokenKey<'_>, token: &str) {
+        let endpoint = SavedEndpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 18_789,
+            tls: false,
+            tls_fingerprint: None,
+            context_path: None,
+        };
+        let token = SecretString::from(token);
+        database.keep_pairing(key, &token, &endpoint, 1).unwrap();
+    }
+
     fn exposed(database: &Database, key: DeviceTokenKey<'_>) -> Option<String> {
         database
             .device_token(key)
@@ -188,17 +165,8 @@ mod tests {
     fn a_rotated_token_replaces_the_old_one() {
         let (_dir, mut database) = database();
         let key = key("device", "node", HOME);
-        let steps = [
-            ("first", TokenStored::Added),
-            ("first", TokenStored::Unchanged),
-            ("second", TokenStored::Rotated),
-            ("second", TokenStored::Unchanged),
-        ];
-        for (token, expected) in steps {
-            let stored = database
-                .store_device_token(key, &SecretString::from(token), 1)
-                .unwrap();
-            assert_eq!(stored, expected, "{token}");
+        for token in ["first", "first", "second"] {
+            keep(&mut database, key, token);
             assert_eq!(exposed(&database, key).as_deref(), Some(token));
         }
     }
@@ -207,9 +175,7 @@ mod tests {
     fn a_token_is_found_only_under_its_own_device_role_and_endpoint() {
         let (_dir, mut database) = database();
         let stored = key("device", "node", HOME);
-        database
-            .store_device_token(stored, &SecretString::from("token"), 1)
-            .unwrap();
+        keep(&mut database, stored, "token");
         for other in [
             key("other", "node", HOME),
             key("device", "operator", HOME),
@@ -231,8 +197,8 @@ mod tests {
         let (_dir, mut database) = database();
         let home = key("device", "node", HOME);
         let away = key("device", "node", AWAY);
-        database.store_device_token(home, &"new".into(), 1).unwrap();
-        database.store_device_token(away, &"new".into(), 1).unwrap();
+        keep(&mut database, home, "new");
+        keep(&mut database, away, "new");
         assert!(!database.clear_device_token_if(home, &"old".into()).unwrap());
         assert_eq!(exposed(&database, home).as_deref(), Some("new"));
         assert!(database.clear_device_token_if(home, &"new".into()).unwrap());
@@ -256,7 +222,7 @@ mod tests {
                         .any(|window| window == token.expose_secret().as_bytes())
                 })
         };
-        database.store_device_token(home, &token, 1).unwrap();
+        keep(&mut database, home, token.expose_secret());
         assert!(file_has_token());
         database.clear_device_token_if(home, &token).unwrap();
         // Closing writes the log back and removes it.

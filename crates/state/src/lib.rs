@@ -33,7 +33,7 @@ pub mod upstream;
 pub use approvals::{ApprovalsReading, DataVersion, Replacement, StoredApprovals};
 pub use auth_failure::{AuthFailure, PresentedCredential};
 pub use database::Database;
-pub use device_token::{DeviceTokenKey, TokenStored};
+pub use device_token::DeviceTokenKey;
 pub use error::{ExitClass, StateError};
 pub use identity::StoredIdentity;
 pub use import::{Import, ImportItem, ImportRecord};

@@ -174,7 +174,7 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::{DeviceTokenKey, TokenStored};
+    use crate::DeviceTokenKey;
 
     const KEY: DeviceTokenKey<'static> = DeviceTokenKey {
         device_id: "device",
@@ -186,24 +186,30 @@ mod tests {
         NodeProfile {
             node_id: "7f4df8a4-9f0f-4c1e-a3b2-000000000000".to_owned(),
             display_name: "Kitchen \u{1f373}".to_owned(),
-            endpoint: Some(SavedEndpoint {
-                host: "gateway.example.com".to_owned(),
-                port: 65_535,
-                tls: true,
-                tls_fingerprint: Some("ab".repeat(32)),
-                context_path: Some("/claw".to_owned()),
-            }),
+            endpoint: Some(endpoint()),
             commands: Some(["system.run".to_owned()].into()),
         }
+    }
+
+    fn endpoint() -> SavedEndpoint {
+        SavedEndpoint {
+            host: "gateway.example.com".to_owned(),
+            port: 65_535,
+            tls: true,
+            tls_fingerprint: Some("ab".repeat(32)),
+            context_path: Some("/claw".to_owned()),
+        }
+    }
+
+    fn keep(database: &mut Database, key: DeviceTokenKey<'_>, token: &str) {
+        let token = SecretString::from(token);
+        database.keep_pairing(key, &token, &endpoint(), 1).unwrap();
     }
 
     fn with_token() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
         let mut database = Database::open(dir.path()).unwrap();
-        let stored = database
-            .store_device_token(KEY, &SecretString::from("token"), 1)
-            .unwrap();
-        assert_eq!(stored, TokenStored::Added);
+        keep(&mut database, KEY, "token");
         (dir, database)
     }
 
@@ -269,9 +275,7 @@ mod tests {
             gateway_scope: "wss://other:443",
             ..KEY
         };
-        database
-            .store_device_token(elsewhere, &SecretString::from("other"), 1)
-            .unwrap();
+        keep(&mut database, elsewhere, "other");
         let renumbered = NodeProfile {
             node_id: "another".to_owned(),
             ..profile()

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use openclaw_node_state::{
-    Database, DeviceTokenKey, Plan, PlanDigest, PlanLookup, Replacement, StateLock,
+    Database, DeviceTokenKey, Plan, PlanDigest, PlanLookup, Replacement, SavedEndpoint, StateLock,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -58,11 +58,18 @@ fn child_writes_until_it_is_killed() {
             created_ns: None,
         },
     };
+    let endpoint = SavedEndpoint {
+        host: "127.0.0.1".to_owned(),
+        port: 18_789,
+        tls: false,
+        tls_fingerprint: None,
+        context_path: None,
+    };
     let mut stdout = std::io::stdout().lock();
     for write in 0.. {
         let token = SecretString::from(format!("token-{round}-{write}"));
         database
-            .store_device_token(key(&scope(round, write)), &token, 1)
+            .keep_pairing(key(&scope(round, write)), &token, &endpoint, 1)
             .unwrap();
         database
             .remember_plan(&digest(round, write), &plan, 1)
