@@ -4,6 +4,7 @@
 mod tunnel;
 
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -262,15 +263,19 @@ async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
             ConnectError::Resolver(format!("cannot resolve \"{host}\": {error}").into())
         })?
         .collect();
+    // An address that swallows everything, as a broken IPv6 does, must leave time for the next.
+    let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let share = UPGRADE_DEADLINE / shares.saturating_add(1);
     let mut last_error = ConnectError::NoRecords;
     for address in addresses {
-        match TcpStream::connect(address).await {
+        let connected = timeout(share, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 tune(&stream).map_err(|errno| ConnectError::Io(errno.into()))?;
                 return Ok(stream);
             }
             Err(error) => {
-                last_error = ConnectError::Io(std::io::Error::new(
+                last_error = ConnectError::Io(io::Error::new(
                     error.kind(),
                     format!("cannot connect to {address}: {error}"),
                 ));
