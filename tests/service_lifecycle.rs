@@ -127,17 +127,29 @@ async fn a_frozen_node_is_restarted_and_a_drop_in_is_told() {
     let node = machine.install(&gateway).await;
     machine
         .shell(&format!(
-            "mkdir {UNIT}.d; printf '[Service]\\nWatchdogSec=2\\n' > {UNIT}.d/watch.conf; \
+            "mkdir {UNIT}.d; printf '[Service]\\nWatchdogSec=2\\n\
+             Environment=OPENCLAW_PROXY_URL=http://user:hunter2@proxy\\n' > {UNIT}.d/watch.conf; \
              systemctl --user daemon-reload"
         ))
         .await;
     let status = machine.node(&["status", "--json"]).await.json();
     assert_eq!(
         status["drift"],
-        json!([{
-            "key": "WatchdogSec", "current": "2", "expected": "60",
-            "source": format!("/home/tester/{UNIT}.d/watch.conf"),
-        }])
+        json!([
+            {
+                "key": "Environment.OPENCLAW_PROXY_URL", "current": "set (not shown)", "expected": null,
+                "source": format!("/home/tester/{UNIT}.d/watch.conf"),
+            },
+            {
+                "key": "WatchdogSec", "current": "2", "expected": "60",
+                "source": format!("/home/tester/{UNIT}.d/watch.conf"),
+            },
+        ])
+    );
+    let told = machine.node(&["status"]).await;
+    assert!(
+        !status.to_string().contains("hunter2") && !told.stdout.contains("hunter2"),
+        "{told:?}"
     );
     assert_eq!(
         status["service"]["command"]["definitionPaths"],

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use plist::{Dictionary, Value};
 
 use crate::definition::Definition;
-use crate::drift::Values;
+use crate::drift::{self, Values};
 
 /// The agent that operators may also copy by hand.
 const TEMPLATE: &[u8] = include_bytes!("../../../launchd/ai.openclaw.node.plist");
@@ -204,7 +204,8 @@ pub(crate) fn values(agent: &Dictionary, source: &Path) -> Values {
         if let ("EnvironmentVariables", Some(variables)) = (key.as_str(), value.as_dictionary()) {
             for (name, value) in variables {
                 let key = format!("EnvironmentVariables.{name}");
-                values.insert(key, (shown(value), source.clone()));
+                let value = drift::shown_variable(name, shown(value));
+                values.insert(key, (value, source.clone()));
             }
         } else {
             values.insert(key.clone(), (shown(value), source.clone()));

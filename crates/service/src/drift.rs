@@ -70,6 +70,18 @@ pub fn expected_environment(
     environment(chosen, platform, home)
 }
 
+/// What stands for a value that may be a secret: somebody else's variable, or a credential that
+/// was written into the definition itself.
+const SET: &str = "set (not shown)";
+
+/// The value of a variable, if it is one that this program writes itself; those hold no secrets.
+pub(crate) fn shown_variable(name: &str, value: String) -> String {
+    let is_own = name == "PATH"
+        || KEPT_VARIABLES.contains(&name)
+        || definition::markers().iter().any(|(known, _)| known == name);
+    if is_own { value } else { SET.to_owned() }
+}
+
 /// What is compared: values by key, each with the file that says so.
 pub(crate) type Values = BTreeMap<String, (String, Option<PathBuf>)>;
 
@@ -87,6 +99,7 @@ pub(crate) fn unit_values(unit: &UnitFile) -> Values {
             .map(|directive| directive.value.as_str())
             .collect();
         let value = match key {
+            "SetCredential" | "SetCredentialEncrypted" => SET.to_owned(),
             "After" | "Wants" | "LoadCredential" | "EnvironmentFile" | "WantedBy" => all.join(" "),
             _ => directive.value.clone(),
         };
@@ -94,6 +107,7 @@ pub(crate) fn unit_values(unit: &UnitFile) -> Values {
     }
     let source = |key| unit.last("Service", key).map(|found| found.source.clone());
     for (name, value) in unit.environment() {
+        let value = shown_variable(&name, value);
         values.insert(
             format!("Environment.{name}"),
             (value, source("Environment")),
@@ -142,14 +156,14 @@ mod tests {
 
     #[test]
     fn differences_name_the_file_that_made_them() {
-        let written = "[Unit]\nAfter=a\n[Service]\nExecStart=/bin/x run\nRestart=always\nEnvironment=A=1\nEnvironment=B=2\n";
+        let written = "[Unit]\nAfter=a\n[Service]\nExecStart=/bin/x run\nRestart=always\nEnvironment=HOME=1\nEnvironment=PATH=2\n";
         let expected = unit(&[("/new", written)]);
         assert_eq!(compare(&unit(&[("/u", written)]), &expected), []);
         let current = unit(&[
             ("/u", written),
             (
                 "/d.conf",
-                "[Service]\nRestart=no\nEnvironment=\"B=3\" C=4\nMemoryMax=1G\n",
+                "[Service]\nRestart=no\nEnvironment=\"PATH=3\" OPENCLAW_HOME=4\nMemoryMax=1G\n",
             ),
         ]);
         let found: Vec<_> = compare(&current, &expected)
@@ -169,10 +183,30 @@ mod tests {
         assert_eq!(
             found,
             [
-                row("Environment.B", Some("3"), Some("2")),
-                row("Environment.C", Some("4"), None),
+                row("Environment.OPENCLAW_HOME", Some("4"), None),
+                row("Environment.PATH", Some("3"), Some("2")),
                 row("MemoryMax", Some("1G"), None),
                 row("Restart", Some("no"), Some("always")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_shown() {
+        let planted = "[Service]\nEnvironment=OPENCLAW_GATEWAY_TOKEN=hunter2\n\
+            Environment=OPENCLAW_PROXY_URL=http://user:hunter2@proxy\n\
+            SetCredential=OPENCLAW_GATEWAY_TOKEN:hunter2\n";
+        let found = compare(&unit(&[("/d.conf", planted)]), &Values::new());
+        let told: Vec<_> = found
+            .iter()
+            .map(|drift| (drift.key.as_str(), drift.current.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("Environment.OPENCLAW_GATEWAY_TOKEN", Some(SET)),
+                ("Environment.OPENCLAW_PROXY_URL", Some(SET)),
+                ("SetCredential", Some(SET)),
             ]
         );
     }

@@ -390,3 +390,29 @@ fn what_an_operator_changed_is_told() {
     );
     assert_eq!(Action::Start.verb(), "start");
 }
+
+#[test]
+fn a_variable_that_may_be_a_secret_is_told_without_its_value() {
+    let mac = Mac::new();
+    mac.install();
+    let plist = fs::read_to_string(mac.plist()).unwrap();
+    let variables = "<key>EnvironmentVariables</key>\n\t<dict>\n";
+    let planted = format!("{variables}<key>OPENCLAW_GATEWAY_TOKEN</key><string>hunter2</string>\n");
+    let changed = plist.replace(variables, &planted);
+    assert_ne!(changed, plist);
+    fs::write(mac.plist(), changed).unwrap();
+    let inspection = Inspection::of(&mac.launchd, Path::new(PROGRAM));
+    let json = serde_json::to_value(&inspection.drift).unwrap();
+    assert_eq!(
+        json[0]["key"],
+        "EnvironmentVariables.OPENCLAW_GATEWAY_TOKEN"
+    );
+    assert_eq!(json[0]["current"], "set (not shown)");
+    let everything = format!(
+        "{json} {} {:?} {:?}",
+        serde_json::to_value(&inspection.service).unwrap(),
+        inspection.service_lines(),
+        inspection.remarks()
+    );
+    assert!(!everything.contains("hunter2"), "{everything}");
+}
