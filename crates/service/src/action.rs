@@ -264,17 +264,17 @@ pub enum Replace {
 pub fn check_installable(
     manager: &dyn ServiceManager,
     replace: Replace,
-) -> Result<Option<Installed>, Box<Report>> {
+) -> Result<(), Box<Report>> {
     let failed = |error: &ServiceError| Box::new(Report::service_error(Action::Install, error));
     manager
         .check_available()
         .map_err(|unavailable| failed(&unavailable.into()))?;
     let installed = manager.installed().map_err(|error| failed(&error))?;
-    let Some(found) = &installed else {
-        return Ok(None);
+    let Some(found) = installed else {
+        return Ok(());
     };
     match (found.owner, replace) {
-        (_, Replace::Yes) => Ok(installed),
+        (_, Replace::Yes) => Ok(()),
         (Owner::Native, Replace::No) if manager.is_loaded() => {
             let state = ServiceState::with(manager, true);
             let message = format!("Node service already {}.", state.text());
@@ -289,9 +289,9 @@ pub fn check_installable(
                 .with_warnings(linger);
             Err(Box::new(report))
         }
-        (Owner::Native, Replace::No) => Ok(installed),
+        (Owner::Native, Replace::No) => Ok(()),
         (owner @ (Owner::Upstream | Owner::Foreign), Replace::No) => {
-            Err(Box::new(refuse_to_replace(manager, found, owner)))
+            Err(Box::new(refuse_to_replace(manager, &found, owner)))
         }
     }
 }
@@ -429,22 +429,20 @@ fn finish(
 
 fn not_there(manager: &dyn ServiceManager, action: Action) -> Report {
     let vocabulary = manager.vocabulary();
+    let unavailable = manager.check_available().err();
     Report::failed(action, format!("Node service {}.", vocabulary.not_loaded))
         .with_hints(start_hints(manager))
+        .with_hints(unavailable.into_iter().flat_map(|reason| reason.hints()))
 }
 
 /// How to get a service that starts by itself.
-pub(crate) fn start_hints(manager: &dyn ServiceManager) -> Vec<Hint> {
+pub(crate) fn start_hints(manager: &dyn ServiceManager) -> [Hint; 3] {
     let flag = manager.flag();
-    let mut hints = vec![
+    [
         Hint::new(HintKind::Install, format!("openclaw node install{flag}")),
         Hint::new(HintKind::Generic, format!("openclaw node start{flag}")),
         Hint::new(HintKind::Generic, manager.start_command()),
-    ];
-    if let Err(unavailable) = manager.check_available() {
-        hints.extend(unavailable.hints());
-    }
-    hints
+    ]
 }
 
 /// What keeps an installed command from starting, or from starting tomorrow.

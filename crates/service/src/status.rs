@@ -37,7 +37,7 @@ pub struct Inspection {
     /// Whether it outlives a logout, where that is a question.
     pub linger: Option<Linger>,
     owner: Option<Owner>,
-    start_hints: Vec<String>,
+    start_hints: [String; 3],
     log_command: String,
     install: String,
     /// What could not be read.
@@ -136,11 +136,7 @@ impl Inspection {
         Self {
             drift,
             linger: manager.linger(),
-            start_hints: action::start_hints(manager)
-                .into_iter()
-                .take(3)
-                .map(|hint| hint.text)
-                .collect(),
+            start_hints: action::start_hints(manager).map(|hint| hint.text),
             log_command: manager.log_command(),
             owner: installed.as_ref().map(|installed| installed.owner),
             install: format!("openclaw node install{}", manager.flag()),
