@@ -128,6 +128,7 @@ fn systemd_would_complain_about_a_wrong_unit() {
     for (right, wrong) in [
         ("WatchdogSec=60", "WatchdogSeconds=60"),
         ("KillMode=mixed", "KillMode=some"),
+        ("ExecReload=", "ExecReload=not-a-path/"),
         ("ExecStart=", "ExecStart=/not/there "),
     ] {
         let unit = unit_of_this_build();
@@ -161,6 +162,7 @@ fn the_unit_says_what_the_life_cycle_needs() {
         ("Service.OOMPolicy", "continue"),
         ("Service.UMask", "0077"),
         ("Service.ExecStart", "%h/.local/bin/openclaw-node run"),
+        ("Service.ExecReload", "/bin/kill -HUP $MAINPID"),
         ("Install.WantedBy", "default.target"),
     ] {
         assert_eq!(

@@ -35,6 +35,13 @@ async fn an_installed_node_comes_back_after_kill_and_boot_and_leaves_nothing() {
     assert_eq!((verified.stderr.as_str(), verified.code), ("", 0));
 
     let pid = machine.property("MainPID").await;
+    machine.shell("systemctl --user reload openclaw-node").await;
+    machine
+        .until_shell(
+            "journalctl --user -u openclaw-node -o cat --no-pager | grep 'were read again'",
+        )
+        .await;
+    assert_eq!(machine.property("MainPID").await, pid);
     machine.shell(&format!("kill -9 {pid}")).await;
     machine
         .until_property("NRestarts", |restarts| restarts == "1")
