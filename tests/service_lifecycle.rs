@@ -285,6 +285,33 @@ async fn a_system_unit_serves_with_a_user_of_its_own() {
         .await;
     assert_eq!((verified.stderr.as_str(), verified.code), ("", 0));
 
+    // An edge's secrets are secrets as well; it is only ever reached with TLS.
+    machine
+        .root(&[
+            "env",
+            "CF_ACCESS_CLIENT_ID=edge-id",
+            "CF_ACCESS_CLIENT_SECRET=edge-secret",
+            program,
+            "install",
+            "--system",
+            "--force",
+            "--tls",
+        ])
+        .await
+        .expect_success();
+    assert_eq!(
+        root_shell("cd /etc/openclaw-node; grep -H edge *").await,
+        "CF_ACCESS_CLIENT_ID:edge-id\nCF_ACCESS_CLIENT_SECRET:edge-secret\n"
+    );
+    let text = root_shell(&format!("cat {unit}")).await;
+    assert_eq!(text.matches("LoadCredential=").count(), 3, "{text}");
+    assert!(!text.contains("edge-"), "{text}");
+    let status = machine
+        .root(&[program, "status", "--system", "--json"])
+        .await
+        .json();
+    assert_eq!(status["drift"], json!([]), "{status}");
+
     machine
         .root(&[program, "uninstall", "--system"])
         .await

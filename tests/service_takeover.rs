@@ -92,6 +92,12 @@ async fn an_upstream_unit_is_recognised_and_never_overwritten_silently() {
         .expect_success();
     assert_eq!(machine.shell(&format!("cat {UNIT}.bak")).await, upstream);
     assert_eq!(machine.user(&["pgrep", "^sleep$"]).await.code, 1);
+    // Replacing one's own unit does not cost the only copy of somebody else's.
+    machine
+        .node(&["install", "--force", "--port", "2"])
+        .await
+        .expect_success();
+    assert_eq!(machine.shell(&format!("cat {UNIT}.bak")).await, upstream);
     // What was somebody else's is not thrown away.
     machine.node(&["uninstall"]).await.expect_success();
     assert_eq!(machine.shell(&format!("cat {UNIT}.bak")).await, upstream);

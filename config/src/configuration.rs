@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::credentials::{PASSWORD_VARIABLE, TOKEN_VARIABLE};
+use crate::edge_access::{ID_VARIABLE, SECRET_VARIABLE};
 use crate::env_file::{self, EnvFileError};
 use crate::environment::VariableOrigin;
 use crate::openclaw_json::{SecretInput, SecretReference, SecretSource};
@@ -126,11 +127,50 @@ fn put_credentials(environment: &mut Environment) -> Result<(), EnvFileError> {
     if !folder.is_absolute() {
         return Ok(());
     }
-    for name in [TOKEN_VARIABLE, PASSWORD_VARIABLE] {
+    for name in [
+        TOKEN_VARIABLE,
+        PASSWORD_VARIABLE,
+        ID_VARIABLE,
+        SECRET_VARIABLE,
+    ] {
         let file = folder.join(name);
         if let Some(value) = env_file::read_credential(&file)? {
             environment.put_beneath(name, value, VariableOrigin::CredentialFile(file));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_that_systemd_provides_is_taken_and_no_command_sees_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "OPENCLAW_GATEWAY_TOKEN",
+            "OPENCLAW_GATEWAY_PASSWORD",
+            "CF_ACCESS_CLIENT_ID",
+            "CF_ACCESS_CLIENT_SECRET",
+        ];
+        for name in names {
+            std::fs::write(folder.path().join(name), format!("{name}'s\n")).unwrap();
+        }
+        let process: Environment = [
+            ("HOME", folder.path()),
+            (CREDENTIALS_DIRECTORY, folder.path()),
+        ]
+        .into_iter()
+        .collect();
+        let configuration = Configuration::load(&process, None).unwrap();
+        let inherited = configuration.variables_for_commands();
+        for name in names {
+            assert_eq!(
+                configuration.environment.text(name),
+                Some(format!("{name}'s").as_str())
+            );
+            assert!(inherited.iter().all(|(known, _)| known != name), "{name}");
+        }
+    }
 }

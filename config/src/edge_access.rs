@@ -4,8 +4,10 @@ use secrecy::SecretString;
 
 use crate::{Environment, PlannedEndpoint};
 
-const ID_VARIABLE: &str = "CF_ACCESS_CLIENT_ID";
-const SECRET_VARIABLE: &str = "CF_ACCESS_CLIENT_SECRET";
+/// The variable of the token's name.
+pub(crate) const ID_VARIABLE: &str = "CF_ACCESS_CLIENT_ID";
+/// The variable of its secret.
+pub(crate) const SECRET_VARIABLE: &str = "CF_ACCESS_CLIENT_SECRET";
 
 /// A service token, sent as two headers of the upgrade request.
 #[derive(Debug, Clone)]

@@ -183,22 +183,30 @@ impl Launchd {
         }
     }
 
+    /// Whether there is a backup, and in it somebody else's agent: there is no other copy of that.
+    fn is_backup_of_another(&self) -> bool {
+        let backup = files::backup_path(&self.plist());
+        backup.exists() && !is_own(&backup)
+    }
+
+    /// Removes the backup, if this program's own agent is in it; another's is kept.
     fn remove_backup(&self) -> Result<Option<String>, ServiceError> {
         let backup = files::backup_path(&self.plist());
-        if !backup.exists() {
-            return Ok(None);
+        if self.is_backup_of_another() {
+            return Ok(Some(format!(
+                "Kept the agent that was replaced: {}",
+                backup.display()
+            )));
         }
-        let is_native = Agent::read(&backup)
-            .is_ok_and(|agent| Owner::of(&agent.command, &agent.environment) == Owner::Native);
-        if is_native {
-            files::remove(&backup).map_err(Self::file_error(&backup))?;
-            return Ok(None);
-        }
-        Ok(Some(format!(
-            "Kept the agent that was replaced: {}",
-            backup.display()
-        )))
+        files::remove(&backup).map_err(Self::file_error(&backup))?;
+        Ok(None)
     }
+}
+
+/// Whether the agent of a file is this program's own; one that cannot be read is not known to be.
+fn is_own(path: &Path) -> bool {
+    Agent::read(path)
+        .is_ok_and(|agent| Owner::of(&agent.command, &agent.environment) == Owner::Native)
 }
 
 /// `name = value` lines of `launchctl print`, the outermost first.
@@ -313,7 +321,9 @@ impl ServiceManager for Launchd {
             files::make_folder(folder, FOLDER_MODE).map_err(Self::file_error(folder))?;
         }
         secrets.store(&self.places.environment_file, Syntax::Shell)?;
-        let backup = match plist.exists() {
+        // This program's own agent is not worth the copy of somebody else's.
+        let is_worth_a_copy = plist.exists() && !(is_own(&plist) && self.is_backup_of_another());
+        let backup = match is_worth_a_copy {
             true => Some(files::back_up(&plist).map_err(Self::file_error(&plist))?),
             false => None,
         };

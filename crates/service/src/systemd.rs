@@ -11,7 +11,7 @@ use self::properties::Properties;
 use crate::availability::Unavailable;
 use crate::definition::{self, Definition, Owner, Platform, UNIT};
 use crate::drift::{self, Drift};
-use crate::environment_file::{EnvironmentFile, Syntax};
+use crate::environment_file::{EnvironmentFile, MANAGED, Syntax};
 use crate::files::{self, PRIVATE_FILE, PUBLIC_FILE};
 use crate::linger::Linger;
 use crate::manager::{
@@ -29,8 +29,6 @@ pub use self::system_account::{SYSTEM_STATE_DIR, SYSTEM_USER};
 const SYSTEM_UNIT_FOLDER: &str = "/etc/systemd/system";
 /// Where the secrets of a system unit are, one file each.
 const SYSTEM_SECRET_FOLDER: &str = "/etc/openclaw-node";
-/// The secrets that systemd passes on as credentials (D20).
-const CREDENTIALS: [&str; 2] = ["OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_PASSWORD"];
 
 /// systemd, asked through its own tools.
 #[derive(Debug)]
@@ -154,7 +152,8 @@ impl Systemd {
         match self.scope {
             Scope::User => SecretSource::EnvironmentFile(self.environment_file.clone()),
             Scope::System => SecretSource::Credentials(
-                CREDENTIALS
+                // systemd passes them on as credentials (D20).
+                MANAGED
                     .into_iter()
                     .filter(|name| has(name))
                     .map(|name| {
@@ -169,15 +168,29 @@ impl Systemd {
     fn store_secrets(&self, secrets: &EnvironmentFile) -> Result<(), ServiceError> {
         match self.scope {
             Scope::User => Ok(secrets.store(&self.environment_file, Syntax::Systemd)?),
-            Scope::System => system_account::store_secrets(
-                Path::new(SYSTEM_SECRET_FOLDER),
-                &CREDENTIALS,
-                secrets,
-            ),
+            Scope::System => {
+                system_account::store_secrets(Path::new(SYSTEM_SECRET_FOLDER), &MANAGED, secrets)
+            }
         }
     }
 
-    /// Keeps what was there before, unless it is already what will be written.
+    /// Whether the unit of a file is this program's own; one that cannot be read is not known to be.
+    fn is_own(&self, path: &Path) -> bool {
+        let unit = self
+            .read_unit(std::slice::from_ref(&path.to_owned()))
+            .unwrap_or_default();
+        let command = unit.command().unwrap_or_default();
+        Owner::of(&command, &unit.environment()) == Owner::Native
+    }
+
+    /// Whether there is a backup, and in it somebody else's unit: there is no other copy of that.
+    fn is_backup_of_another(&self) -> bool {
+        let backup = files::backup_path(&self.unit_path);
+        backup.exists() && !self.is_own(&backup)
+    }
+
+    /// Keeps a copy of what was there before. This program's own unit is not worth the copy of
+    /// somebody else's.
     fn place_unit(&self, text: &str) -> Result<Placed, ServiceError> {
         let path = &self.unit_path;
         let unusable = |source| ServiceError::File {
@@ -188,7 +201,8 @@ impl Systemd {
             Scope::User => PRIVATE_FILE,
             Scope::System => PUBLIC_FILE,
         };
-        let backup = match path.exists() {
+        let is_worth_a_copy = path.exists() && !(self.is_own(path) && self.is_backup_of_another());
+        let backup = match is_worth_a_copy {
             true => Some(files::back_up(path).map_err(unusable)?),
             false => None,
         };
@@ -209,12 +223,7 @@ impl Systemd {
     /// Removes the backup, if this program's own unit is in it; another's is kept.
     fn remove_backup(&self) -> Result<Option<String>, ServiceError> {
         let backup = files::backup_path(&self.unit_path);
-        if !backup.exists() {
-            return Ok(None);
-        }
-        let unit = self.read_unit(std::slice::from_ref(&backup))?;
-        let command = unit.command().unwrap_or_default();
-        if Owner::of(&command, &unit.environment()) != Owner::Native {
+        if self.is_backup_of_another() {
             let kept = format!("Kept the unit that was replaced: {}", backup.display());
             return Ok(Some(kept));
         }
@@ -329,7 +338,7 @@ impl ServiceManager for Systemd {
         match self.scope {
             Scope::User => Ok(EnvironmentFile::load(&self.environment_file)?),
             Scope::System => {
-                system_account::load_secrets(Path::new(SYSTEM_SECRET_FOLDER), &CREDENTIALS)
+                system_account::load_secrets(Path::new(SYSTEM_SECRET_FOLDER), &MANAGED)
             }
         }
     }

@@ -319,6 +319,12 @@ fn upstreams_agent_is_recognised_and_kept() {
         fs::read_to_string(&backup).unwrap(),
         capture("upstream.plist")
     );
+    // Nor does replacing one's own agent cost the only copy of somebody else's.
+    assert!(mac.install().is_success());
+    assert_eq!(
+        fs::read_to_string(&backup).unwrap(),
+        capture("upstream.plist")
+    );
     assert!(action::uninstall(&mac.launchd).is_success());
     assert!(backup.exists());
 }
