@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::OpenclawJsonError;
+use crate::endpoint::DEFAULT_PORT;
 use crate::setting::Setting;
-
-/// The gateway's port where nothing says otherwise.
-const DEFAULT_GATEWAY_PORT: u16 = 18789;
 
 /// The browser proxy's settings; the default is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +66,7 @@ impl Default for BrowserSettings {
             allowed_hostnames: Vec::new(),
             efficient_snapshots: false,
             profiles: BTreeMap::new(),
-            gateway_port: DEFAULT_GATEWAY_PORT,
+            gateway_port: DEFAULT_PORT,
         }
     }
 }
@@ -101,15 +99,17 @@ impl BrowserSettings {
         self.enabled && self.proxy_enabled
     }
 
-    pub(crate) fn read(root: &Setting<'_>) -> Result<Self, OpenclawJsonError> {
-        let mut settings = Self::default();
-        if let Some(port) = gateway_port(root) {
-            settings.gateway_port = port;
-        }
+    pub(crate) fn read(root: &Setting<'_>, gateway_port: u16) -> Result<Self, OpenclawJsonError> {
+        let mut settings = Self {
+            gateway_port,
+            ..Self::default()
+        };
         if let Some(proxy) = member(root.member("nodeHost")?, "browserProxy")? {
-            settings.proxy_enabled = flag(&proxy, "enabled")?.unwrap_or(true);
-            settings.allow_profiles = texts(&proxy, "allowProfiles")?
+            settings.proxy_enabled = proxy.optional("enabled", Setting::flag)?.unwrap_or(true);
+            let names = proxy.optional("allowProfiles", Setting::texts)?;
+            settings.allow_profiles = names
                 .iter()
+                .flatten()
                 .map(|name| name.trim().to_owned())
                 .filter(|name| !name.is_empty())
                 .collect();
@@ -117,23 +117,33 @@ impl BrowserSettings {
         let Some(browser) = root.member("browser")? else {
             return Ok(settings);
         };
-        settings.enabled = flag(&browser, "enabled")?.unwrap_or(true);
-        settings.evaluate_enabled = flag(&browser, "evaluateEnabled")?.unwrap_or(true);
-        settings.no_sandbox = flag(&browser, "noSandbox")?.unwrap_or(false);
-        settings.headless = flag(&browser, "headless")?;
-        settings.attach_only = flag(&browser, "attachOnly")?.unwrap_or(false);
+        settings.enabled = browser.optional("enabled", Setting::flag)?.unwrap_or(true);
+        settings.evaluate_enabled = browser
+            .optional("evaluateEnabled", Setting::flag)?
+            .unwrap_or(true);
+        settings.no_sandbox = browser
+            .optional("noSandbox", Setting::flag)?
+            .unwrap_or(false);
+        settings.headless = browser.optional("headless", Setting::flag)?;
+        settings.attach_only = browser
+            .optional("attachOnly", Setting::flag)?
+            .unwrap_or(false);
         settings.executable_path = text(&browser, "executablePath")?.map(PathBuf::from);
         settings.cdp_url = text(&browser, "cdpUrl")?;
         settings.default_profile = text(&browser, "defaultProfile")?;
         settings.color = text(&browser, "color")?;
-        settings.extra_args = texts(&browser, "extraArgs")?;
+        settings.extra_args = browser
+            .optional("extraArgs", Setting::texts)?
+            .unwrap_or_default();
         if let Some(policy) = browser.member("ssrfPolicy")? {
-            settings.allow_private_network = match flag(&policy, "dangerouslyAllowPrivateNetwork")?
-            {
-                Some(allowed) => Some(allowed),
-                None => flag(&policy, "allowPrivateNetwork")?,
-            };
-            settings.allowed_hostnames = texts(&policy, "allowedHostnames")?;
+            settings.allow_private_network =
+                match policy.optional("dangerouslyAllowPrivateNetwork", Setting::flag)? {
+                    Some(allowed) => Some(allowed),
+                    None => policy.optional("allowPrivateNetwork", Setting::flag)?,
+                };
+            settings.allowed_hostnames = policy
+                .optional("allowedHostnames", Setting::texts)?
+                .unwrap_or_default();
         }
         if let Some(defaults) = browser.member("snapshotDefaults")? {
             settings.efficient_snapshots = text(&defaults, "mode")?.as_deref() == Some("efficient");
@@ -152,23 +162,16 @@ impl BrowserSettings {
 impl BrowserProfileSettings {
     fn read(profile: &Setting<'_>) -> Result<Self, OpenclawJsonError> {
         Ok(Self {
-            cdp_port: port(profile, "cdpPort")?,
+            cdp_port: profile.optional("cdpPort", port)?,
             cdp_url: text(profile, "cdpUrl")?,
             driver: text(profile, "driver")?,
-            headless: flag(profile, "headless")?,
+            headless: profile.optional("headless", Setting::flag)?,
             executable_path: text(profile, "executablePath")?.map(PathBuf::from),
-            attach_only: flag(profile, "attachOnly")?,
+            attach_only: profile.optional("attachOnly", Setting::flag)?,
             color: text(profile, "color")?,
             user_data_dir: text(profile, "userDataDir")?.map(PathBuf::from),
         })
     }
-}
-
-/// The gateway's own settings are not this node's business, so a port that is none is passed over.
-fn gateway_port(root: &Setting<'_>) -> Option<u16> {
-    let gateway = root.member("gateway").ok()??;
-    let port = gateway.member("port").ok()??.count().ok()?;
-    u16::try_from(port).ok().filter(|port| *port > 0)
 }
 
 fn member<'a>(
@@ -176,10 +179,6 @@ fn member<'a>(
     name: &str,
 ) -> Result<Option<Setting<'a>>, OpenclawJsonError> {
     owner.map_or(Ok(None), |owner| owner.member(name))
-}
-
-fn flag(owner: &Setting<'_>, name: &str) -> Result<Option<bool>, OpenclawJsonError> {
-    owner.member(name)?.map(|value| value.flag()).transpose()
 }
 
 /// A text without surrounding white space; a blank one says nothing.
@@ -191,17 +190,7 @@ fn text(owner: &Setting<'_>, name: &str) -> Result<Option<String>, OpenclawJsonE
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn texts(owner: &Setting<'_>, name: &str) -> Result<Vec<String>, OpenclawJsonError> {
-    let value = owner.member(name)?;
-    value.map_or(Ok(Vec::new()), |value| value.texts())
-}
-
-fn port(owner: &Setting<'_>, name: &str) -> Result<Option<u16>, OpenclawJsonError> {
-    let Some(value) = owner.member(name)? else {
-        return Ok(None);
-    };
-    match u16::try_from(value.count()?) {
-        Ok(port) if port > 0 => Ok(Some(port)),
-        Ok(_) | Err(_) => Err(value.wrong("a port from 1 to 65535")),
-    }
+fn port(value: &Setting<'_>) -> Result<u16, OpenclawJsonError> {
+    let port = value.between(1..=u16::MAX.into(), "a port from 1 to 65535")?;
+    u16::try_from(port).map_err(|_| value.wrong("a port from 1 to 65535"))
 }

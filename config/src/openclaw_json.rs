@@ -179,18 +179,18 @@ impl OpenclawJson {
             value: &layered.cache,
         };
         let secrets = Secrets::read(&root)?;
+        let gateway = Gateway::read(&root, &secrets, environment)?;
         Ok(Self {
             exec: exec::exec_config(&root)?,
-            gateway: Gateway::read(&root, &secrets, environment)?,
+            browser: BrowserSettings::read(&root, gateway.port)?,
+            gateway,
             secrets,
             warnings,
-            browser: BrowserSettings::read(&root)?,
         })
     }
 }
 
-/// Layers of settings, the later ones above the earlier: what holds without a file, the file, the
-/// environment.
+/// Layers of settings, the later ones above the earlier: the file, the environment.
 ///
 /// Types are kept as written: the values are looked at as they are, and never through the
 /// conversions of [`Config`], which would read `"yes"` as true.
@@ -215,7 +215,7 @@ impl Layers {
         let obeyed = members
             .into_iter()
             .filter(|(key, _)| KEYS.contains(&key.as_str()));
-        Ok(Self(vec![gateway::defaults(), Layer(obeyed.collect())]))
+        Ok(Self(vec![Layer(obeyed.collect())]))
     }
 
     fn above(mut self, layer: Option<Layer>) -> Self {
@@ -333,14 +333,6 @@ fn fill_in(
         }
         _ => {}
     }
-}
-
-fn optional<'a, T>(
-    owner: &Setting<'a>,
-    name: &str,
-    read: fn(&Setting<'a>) -> Result<T, OpenclawJsonError>,
-) -> Result<Option<T>, OpenclawJsonError> {
-    owner.member(name)?.map(|member| read(&member)).transpose()
 }
 
 #[cfg(test)]

@@ -86,6 +86,15 @@ impl<'a> Setting<'a> {
         Ok(value.map(|value| self.below(self.key_of(name), value)))
     }
 
+    /// What `read` makes of a member, if that is there.
+    pub(crate) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Self) -> Result<T, OpenclawJsonError>,
+    ) -> Result<Option<T>, OpenclawJsonError> {
+        self.member(name)?.map(|member| read(&member)).transpose()
+    }
+
     fn key_of(&self, member: &str) -> String {
         match self.key.as_str() {
             "" => member.to_owned(),

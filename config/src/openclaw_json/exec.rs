@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use approvals::policy::{ExecConfig, ExecLayer};
 use approvals::safe_bins::{ProfileSettings, SafeBinSettings};
 
-use super::{OpenclawJsonError, optional};
+use super::OpenclawJsonError;
 use crate::setting::Setting;
 
 pub(super) fn exec_config(root: &Setting<'_>) -> Result<ExecConfig, OpenclawJsonError> {
     let mut config = ExecConfig::new(own_exec(root)?.map(|(_, layer)| layer).unwrap_or_default());
     // The ids of openclaw.json do not differ by case alone.
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for (id, key, layer) in agents(root)? {
-        if let Some(first) = seen.insert(id.trim().to_lowercase(), key.clone()) {
+    for (id, exec, layer) in agents(root)? {
+        if let Some(first) = seen.insert(id.trim().to_lowercase(), exec.key.clone()) {
             return Err(OpenclawJsonError::Repeated {
-                place: root.place(),
-                key,
+                place: exec.place(),
+                key: exec.key,
                 first,
             });
         }
@@ -25,8 +25,10 @@ pub(super) fn exec_config(root: &Setting<'_>) -> Result<ExecConfig, OpenclawJson
     Ok(config)
 }
 
-/// `tools.exec` below the root or an agent.
-fn own_exec(owner: &Setting<'_>) -> Result<Option<(String, ExecLayer)>, OpenclawJsonError> {
+/// `tools.exec` below the root or an agent, and what it says.
+fn own_exec<'a>(
+    owner: &Setting<'a>,
+) -> Result<Option<(Setting<'a>, ExecLayer)>, OpenclawJsonError> {
     let Some(tools) = owner.member("tools")? else {
         return Ok(None);
     };
@@ -37,26 +39,33 @@ fn own_exec(owner: &Setting<'_>) -> Result<Option<(String, ExecLayer)>, Openclaw
         security: exec.word("security")?,
         ask: exec.word("ask")?,
         mode: exec.word("mode")?,
-        strict_inline_eval: optional(&exec, "strictInlineEval", Setting::flag)?.unwrap_or(false),
+        strict_inline_eval: exec
+            .optional("strictInlineEval", Setting::flag)?
+            .unwrap_or(false),
         safe_bins: safe_bins(&exec)?,
     };
-    Ok(Some((exec.key, layer)))
+    Ok(Some((exec, layer)))
 }
 
 /// `safeBins`, `safeBinProfiles` and `safeBinTrustedDirs` (exec and approvals §8.5).
 fn safe_bins(exec: &Setting<'_>) -> Result<SafeBinSettings, OpenclawJsonError> {
     let mut settings = SafeBinSettings {
-        bins: optional(exec, "safeBins", Setting::texts)?,
-        trusted_dirs: optional(exec, "safeBinTrustedDirs", Setting::texts)?.unwrap_or_default(),
+        bins: exec.optional("safeBins", Setting::texts)?,
+        trusted_dirs: exec
+            .optional("safeBinTrustedDirs", Setting::texts)?
+            .unwrap_or_default(),
         ..SafeBinSettings::default()
     };
     if let Some(profiles) = exec.member("safeBinProfiles")? {
         for (name, profile) in profiles.members()? {
-            let flags =
-                |name| optional(&profile, name, Setting::texts).map(Option::unwrap_or_default);
+            let flags = |name| {
+                profile
+                    .optional(name, Setting::texts)
+                    .map(Option::unwrap_or_default)
+            };
             let profile = ProfileSettings {
-                min_positional: optional(&profile, "minPositional", Setting::count)?,
-                max_positional: optional(&profile, "maxPositional", Setting::count)?,
+                min_positional: profile.optional("minPositional", Setting::count)?,
+                max_positional: profile.optional("maxPositional", Setting::count)?,
                 allowed_value_flags: flags("allowedValueFlags")?,
                 denied_flags: flags("deniedFlags")?,
             };
@@ -66,26 +75,29 @@ fn safe_bins(exec: &Setting<'_>) -> Result<SafeBinSettings, OpenclawJsonError> {
     Ok(settings)
 }
 
-/// Every agent that has its own `tools.exec`: its id, where that stands, and what it says.
-fn agents<'a>(root: &Setting<'a>) -> Result<Vec<(&'a str, String, ExecLayer)>, OpenclawJsonError> {
+/// An agent's id, its `tools.exec`, and what that says.
+type AgentExec<'a> = (&'a str, Setting<'a>, ExecLayer);
+
+/// Every agent that has its own `tools.exec`.
+fn agents<'a>(root: &Setting<'a>) -> Result<Vec<AgentExec<'a>>, OpenclawJsonError> {
     let mut found = Vec::new();
     let Some(agents) = root.member("agents")? else {
         return Ok(found);
     };
     if let Some(list) = agents.member("list")? {
         for agent in list.items()? {
-            if let Some((key, layer)) = own_exec(&agent)? {
+            if let Some((exec, layer)) = own_exec(&agent)? {
                 let Some(id) = agent.member("id")? else {
                     return Err(agent.wrong("an object with an id"));
                 };
-                found.push((id.text()?, key, layer));
+                found.push((id.text()?, exec, layer));
             }
         }
     }
     if let Some(entries) = agents.member("entries")? {
         for (id, agent) in entries.members()? {
-            if let Some((key, layer)) = own_exec(&agent)? {
-                found.push((id, key, layer));
+            if let Some((exec, layer)) = own_exec(&agent)? {
+                found.push((id, exec, layer));
             }
         }
     }

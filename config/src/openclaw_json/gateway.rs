@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use config::{Map, Value, ValueKind};
 
-use super::{Layer, OpenclawJsonError, SecretInput, Secrets, optional};
+use super::{Layer, OpenclawJsonError, SecretInput, Secrets};
 use crate::Environment;
 use crate::endpoint::DEFAULT_PORT;
 use crate::setting::Setting;
@@ -104,27 +104,6 @@ impl FromStr for AuthMode {
     }
 }
 
-/// What holds where neither the file nor the environment says anything.
-pub(super) fn defaults() -> Layer {
-    let default = |value| Value::new(None, value);
-    let tls = Map::from_iter([("enabled".to_owned(), default(ValueKind::Boolean(false)))]);
-    let gateway = Map::from_iter([
-        (
-            "mode".to_owned(),
-            default(ValueKind::String("local".to_owned())),
-        ),
-        (
-            "port".to_owned(),
-            default(ValueKind::I64(DEFAULT_PORT.into())),
-        ),
-        ("tls".to_owned(), default(ValueKind::Table(tls))),
-    ]);
-    Layer(Map::from_iter([(
-        "gateway".to_owned(),
-        default(ValueKind::Table(gateway)),
-    )]))
-}
-
 /// What the environment sets, above the file. What is no port is passed over, as upstream does.
 pub(super) fn from_environment(
     environment: &Environment,
@@ -162,7 +141,7 @@ impl Gateway {
             read.port = u16::try_from(port).unwrap_or(DEFAULT_PORT);
         }
         if let Some(tls) = gateway.member("tls")? {
-            read.tls_enabled = optional(&tls, "enabled", Setting::flag)?.unwrap_or(false);
+            read.tls_enabled = tls.optional("enabled", Setting::flag)?.unwrap_or(false);
         }
         let mut filled_from = BTreeSet::new();
         let mut secret = |owner: &Setting<'_>, name| match owner.member(name)? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::ValueKind;
 use secrecy::SecretString;
 
-use super::{OpenclawJsonError, optional};
+use super::OpenclawJsonError;
 use crate::Environment;
 use crate::setting::Setting;
 use crate::substitution;
@@ -309,7 +309,7 @@ fn provider(value: &Setting<'_>) -> Result<Provider, OpenclawJsonError> {
     let source = source.ok_or_else(|| value.wrong(expected))?;
     match source.text()? {
         "env" => {
-            let allowlist = optional(value, "allowlist", variables)?;
+            let allowlist = value.optional("allowlist", variables)?;
             Ok(Provider::Env(EnvProvider {
                 allowlist: allowlist.map(|names| names.into_iter().collect()),
             }))
@@ -323,7 +323,9 @@ fn provider(value: &Setting<'_>) -> Result<Provider, OpenclawJsonError> {
 }
 
 fn file_provider(value: &Setting<'_>) -> Result<FileProvider, OpenclawJsonError> {
-    let path = optional(value, "path", Setting::text)?.filter(|path| !path.is_empty());
+    let path = value
+        .optional("path", Setting::text)?
+        .filter(|path| !path.is_empty());
     let Some(path) = path else {
         return Err(value.wrong("a file provider with a path"));
     };
@@ -340,7 +342,7 @@ fn file_provider(value: &Setting<'_>) -> Result<FileProvider, OpenclawJsonError>
         mode,
         timeout: milliseconds(value, "timeoutMs")?
             .unwrap_or(Duration::from_millis(DEFAULT_TIMEOUT_MS)),
-        max_bytes: optional(value, "maxBytes", size)?.unwrap_or(DEFAULT_SIZE),
+        max_bytes: value.optional("maxBytes", size)?.unwrap_or(DEFAULT_SIZE),
     })
 }
 
@@ -373,14 +375,16 @@ fn exec_provider(value: &Setting<'_>) -> Result<ExecProvider, OpenclawJsonError>
         milliseconds(value, "timeoutMs")?.unwrap_or(Duration::from_millis(DEFAULT_TIMEOUT_MS));
     Ok(ExecProvider {
         command: path.to_owned(),
-        args: optional(value, "args", Setting::texts)?.unwrap_or_default(),
+        args: value.optional("args", Setting::texts)?.unwrap_or_default(),
         env,
-        pass_env: optional(value, "passEnv", variables)?.unwrap_or_default(),
+        pass_env: value.optional("passEnv", variables)?.unwrap_or_default(),
         trusted_dirs,
         timeout,
         no_output_timeout: milliseconds(value, "noOutputTimeoutMs")?.unwrap_or(timeout),
-        max_output_bytes: optional(value, "maxOutputBytes", size)?.unwrap_or(DEFAULT_SIZE),
-        json_only: optional(value, "jsonOnly", Setting::flag)?.unwrap_or(true),
+        max_output_bytes: value
+            .optional("maxOutputBytes", size)?
+            .unwrap_or(DEFAULT_SIZE),
+        json_only: value.optional("jsonOnly", Setting::flag)?.unwrap_or(true),
     })
 }
 

@@ -268,6 +268,16 @@ fn a_value_of_the_wrong_kind_is_refused_by_its_key() {
 }
 
 #[test]
+fn an_agent_that_is_named_twice_is_told_with_the_line_of_the_second() {
+    let text = "{agents: {list: [\n{id: 'a', tools: {exec: {}}},\n{id: 'A', tools: {exec: {}}}]}}";
+    let error = load(text).unwrap_err().to_string();
+    assert!(
+        error.contains("openclaw.json:3: agents.list[1].tools.exec repeats"),
+        "{error}"
+    );
+}
+
+#[test]
 fn text_that_is_not_json5_is_refused_with_its_place() {
     for text in [
         "",
