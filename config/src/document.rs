@@ -1,17 +1,15 @@
 //! A JSON5 file as a tree of values that know where they stand.
 
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use config::{Map, Value, ValueKind};
 use nix::fcntl::OFlag;
 
 use crate::OpenclawJsonError;
+use crate::json5_text::{Json5Error, parse_json5};
 use crate::lines::Lines;
-use crate::nesting::{DEPTH_LIMIT, is_too_deep};
+use crate::text_file::{NoText, TextFile};
 
 /// The largest file that is read, in bytes (config §4).
 pub(crate) const FILE_LIMIT_BYTES: u64 = 2 * 1024 * 1024;
@@ -34,17 +32,13 @@ pub(crate) fn read(file: &Path, links: HardLinks) -> Result<Option<Value>, Openc
 }
 
 fn parse(file: &Path, text: &str) -> Result<Value, OpenclawJsonError> {
-    let syntax = |detail: String| OpenclawJsonError::Syntax {
+    let parsed = parse_json5(text).map_err(|error| OpenclawJsonError::Syntax {
         file: file.to_owned(),
-        detail,
-    };
-    if is_too_deep(text) {
-        return Err(syntax(format!(
-            "it is nested deeper than {DEPTH_LIMIT} levels"
-        )));
-    }
-    let parsed: serde_json::Value =
-        json5::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        detail: match error {
+            Json5Error::TooDeep => error.to_string(),
+            Json5Error::Syntax(detail) => detail,
+        },
+    })?;
     let file = file.display().to_string();
     Ok(placed(&file, parsed, Some(&Lines::of(text))))
 }
@@ -86,49 +80,29 @@ fn placed(file: &str, value: serde_json::Value, lines: Option<&Lines>) -> Value 
 }
 
 fn text(file: &Path, links: HardLinks) -> Result<Option<String>, OpenclawJsonError> {
-    let unreadable = |source| OpenclawJsonError::Unreadable {
-        file: file.to_owned(),
-        source,
-    };
-    let opened = match open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let metadata = opened.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(OpenclawJsonError::NotAFile {
+    let refused = |reason| match reason {
+        NoText::Unreadable(source) => OpenclawJsonError::Unreadable {
             file: file.to_owned(),
-        });
-    }
-    if links == HardLinks::Refused && metadata.nlink() > 1 {
+            source,
+        },
+        NoText::NotAFile => OpenclawJsonError::NotAFile {
+            file: file.to_owned(),
+        },
+        NoText::TooLarge => OpenclawJsonError::TooLarge {
+            file: file.to_owned(),
+        },
+        NoText::NotUtf8 => OpenclawJsonError::Syntax {
+            file: file.to_owned(),
+            detail: "it is not UTF-8".to_owned(),
+        },
+    };
+    let Some(opened) = TextFile::open(file, OFlag::empty()).map_err(refused)? else {
+        return Ok(None);
+    };
+    if links == HardLinks::Refused && opened.metadata.nlink() > 1 {
         return Err(OpenclawJsonError::HardLinked {
             file: file.to_owned(),
         });
     }
-    let mut bytes = Vec::new();
-    opened
-        .take(FILE_LIMIT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_LIMIT_BYTES {
-        return Err(OpenclawJsonError::TooLarge {
-            file: file.to_owned(),
-        });
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(OpenclawJsonError::Syntax {
-            file: file.to_owned(),
-            detail: "it is not UTF-8".to_owned(),
-        }),
-    }
-}
-
-fn open(file: &Path) -> io::Result<File> {
-    // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(file)
+    opened.read(FILE_LIMIT_BYTES).map(Some).map_err(refused)
 }

@@ -1,12 +1,13 @@
 //! Files of environment variables: `<stateDir>/.env`, and what a service definition keeps for
 //! `--env-file` (config §4, service files §2).
 
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+
+use crate::text_file::{NoText, TextFile};
 
 /// The largest file that is read, in bytes (config §4).
 const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -85,39 +86,27 @@ pub(crate) fn read_credential(file: &Path) -> Result<Option<String>, EnvFileErro
     Ok(read(file)?.map(|(text, _)| text))
 }
 
+/// The text of a file, and its mode.
 fn read(file: &Path) -> Result<Option<(String, u32)>, EnvFileError> {
-    let unreadable = |source| EnvFileError::Unreadable {
-        file: file.to_owned(),
-        source,
-    };
     let not_text = |detail| EnvFileError::NotText {
         file: file.to_owned(),
         detail,
     };
-    // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(file);
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
+    let refused = |reason| match reason {
+        NoText::Unreadable(source) => EnvFileError::Unreadable {
+            file: file.to_owned(),
+            source,
+        },
+        NoText::NotAFile => not_text("no regular file"),
+        NoText::TooLarge => not_text("larger than 1 MiB"),
+        NoText::NotUtf8 => not_text("not UTF-8"),
     };
-    let metadata = opened.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(not_text("no regular file"));
-    }
-    let mut bytes = Vec::new();
-    opened
-        .take(FILE_LIMIT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_LIMIT_BYTES {
-        return Err(not_text("larger than 1 MiB"));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| not_text("not UTF-8"))?;
-    Ok(Some((text, metadata.mode())))
+    let Some(opened) = TextFile::open(file, OFlag::empty()).map_err(refused)? else {
+        return Ok(None);
+    };
+    let mode = opened.metadata.mode();
+    let text = opened.read(FILE_LIMIT_BYTES).map_err(refused)?;
+    Ok(Some((text, mode)))
 }
 
 /// Whether a variable can have this name.

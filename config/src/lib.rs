@@ -41,6 +41,7 @@ pub mod secret_provider;
 mod setting;
 pub mod settings;
 mod substitution;
+mod text_file;
 
 pub use browser::{BrowserProfileSettings, BrowserSettings};
 pub use candidates::candidates;

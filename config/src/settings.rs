@@ -3,17 +3,18 @@
 //! Nobody else writes or reads it, so a key that is not known here is a mistake, and is refused
 //! with the words that are known.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use serde_json::{Map, Value};
 
 use crate::Fingerprint;
+use crate::json5_text::parse_json5;
 use crate::lines::Lines;
-use crate::nesting::{DEPTH_LIMIT, is_too_deep};
+use crate::text_file::{NoText, TextFile};
 
 /// The file's name in the state folder.
 pub const FILE_NAME: &str = "openclaw-node.json5";
@@ -185,15 +186,10 @@ impl Settings {
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, SettingsError> {
-        let syntax = |detail: String| SettingsError::Syntax {
+        let value = parse_json5(text).map_err(|error| SettingsError::Syntax {
             file: file.to_owned(),
-            detail,
-        };
-        if is_too_deep(text) {
-            return Err(syntax(format!("nested deeper than {DEPTH_LIMIT} levels")));
-        }
-        let value: Value =
-            json5::from_str(text).map_err(|error| syntax(format!("not valid JSON5: {error}")))?;
+            detail: error.to_string(),
+        })?;
         let lines = Lines::of(text);
         let file = Origin {
             file,
@@ -463,24 +459,19 @@ fn read(file: &Path) -> Result<Option<String>, SettingsError> {
         file: file.to_owned(),
         source,
     };
-    match file.metadata() {
-        // Opening a pipe would wait for somebody to write to it.
-        Ok(found) if !found.is_file() => {
-            return Err(unreadable(io::Error::other("it is not a regular file")));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    }
-    let mut text = String::new();
-    let opened = File::open(file).map_err(unreadable)?;
-    let read = opened.take(FILE_LIMIT_BYTES + 1).read_to_string(&mut text);
-    match read.map_err(unreadable)? as u64 {
-        ..=FILE_LIMIT_BYTES => Ok(Some(text)),
-        _ => Err(SettingsError::Syntax {
-            file: file.to_owned(),
-            detail: format!("larger than {FILE_LIMIT_BYTES} bytes"),
-        }),
+    let syntax = |detail| SettingsError::Syntax {
+        file: file.to_owned(),
+        detail,
+    };
+    let refused = |reason| match reason {
+        NoText::Unreadable(source) => unreadable(source),
+        NoText::NotAFile => unreadable(io::Error::other("it is not a regular file")),
+        NoText::TooLarge => syntax(format!("larger than {FILE_LIMIT_BYTES} bytes")),
+        NoText::NotUtf8 => syntax("it is not UTF-8".to_owned()),
+    };
+    match TextFile::open(file, OFlag::empty()).map_err(refused)? {
+        Some(opened) => opened.read(FILE_LIMIT_BYTES).map(Some).map_err(refused),
+        None => Ok(None),
     }
 }
 

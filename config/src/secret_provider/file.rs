@@ -1,8 +1,6 @@
 //! Secrets in a file that only this user can read.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 
@@ -15,6 +13,7 @@ use serde_json::Value;
 use super::timed_out;
 use crate::openclaw_json::{FileMode, FileProvider};
 use crate::paths::expand_tilde;
+use crate::text_file::{NoText, TextFile};
 
 /// The id that means the only secret of a file.
 const SINGLE_VALUE: &str = "value";
@@ -73,44 +72,31 @@ fn read_in_time(path: PathBuf, provider: &FileProvider) -> Result<String, String
 
 fn read(path: &Path, limit: u64) -> Result<String, String> {
     let shown = path.display();
-    let file = open(path).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ELOOP) => format!("{shown} must not be a symbolic link"),
-        _ => format!("cannot read {shown}: {error}"),
-    })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| format!("cannot read {shown}: {error}"))?;
-    if !metadata.is_file() {
-        return Err(format!("{shown} must be a regular file"));
-    }
-    if metadata.nlink() > 1 {
+    let refused = |reason| match reason {
+        NoText::Unreadable(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            format!("{shown} must not be a symbolic link")
+        }
+        NoText::Unreadable(error) => format!("cannot read {shown}: {error}"),
+        NoText::NotAFile => format!("{shown} must be a regular file"),
+        NoText::TooLarge => format!("{shown} is larger than {limit} bytes"),
+        NoText::NotUtf8 => format!("{shown} is not UTF-8"),
+    };
+    let missing = || refused(NoText::Unreadable(Errno::ENOENT.into()));
+    let file = TextFile::open(path, OFlag::O_NOFOLLOW)
+        .map_err(refused)?
+        .ok_or_else(missing)?;
+    if file.metadata.nlink() > 1 {
         return Err(format!("{shown} must not have other hard links"));
     }
-    if metadata.mode() & 0o077 != 0 {
+    if file.metadata.mode() & 0o077 != 0 {
         return Err(format!(
             "others may read or change {shown}; run chmod 600 on it"
         ));
     }
-    if metadata.uid() != Uid::effective().as_raw() {
+    if file.metadata.uid() != Uid::effective().as_raw() {
         return Err(format!(
             "{shown} must belong to the user that the node runs as"
         ));
     }
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot read {shown}: {error}"))?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("{shown} is larger than {limit} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)
+    file.read(limit).map_err(refused)
 }
