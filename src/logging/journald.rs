@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::stat::fstat;
@@ -34,13 +33,9 @@ pub(super) struct Journal {
 impl Journal {
     /// Connects to the machine's journal.
     pub(super) fn connect(environment: &Environment) -> io::Result<Self> {
-        Self::connect_to(Path::new(SOCKET), environment)
-    }
-
-    fn connect_to(path: &Path, environment: &Environment) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        socket.connect(path)?;
+        socket.connect(SOCKET)?;
         Ok(Self {
             socket,
             unit: environment.text("OPENCLAW_SYSTEMD_UNIT").map(str::to_owned),
@@ -57,7 +52,10 @@ impl Journal {
                 self.lost.fetch_add(lost + 1, Ordering::Relaxed);
                 true
             }
-            Err(_) => false,
+            Err(_) => {
+                self.lost.fetch_add(lost, Ordering::Relaxed);
+                false
+            }
         }
     }
 
@@ -113,6 +111,7 @@ pub(super) fn is_stderr(journal_stream: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::tests::record;
     use super::*;
 
     #[test]
@@ -124,6 +123,27 @@ mod tests {
         expected.extend_from_slice(&9_u64.to_le_bytes());
         expected.extend_from_slice(b"two\nlines\n");
         assert_eq!(datagram, expected);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_by_the_first_record_that_arrives() {
+        let (socket, journal_end) = UnixDatagram::pair().unwrap();
+        let mut journal = Journal {
+            socket,
+            unit: None,
+            lost: AtomicU64::new(3),
+        };
+        drop(journal_end);
+        // Nobody listens: the record goes elsewhere, and the three are still to be told.
+        assert!(!journal.send(&record("t", "it broke")));
+        let (socket, journal_end) = UnixDatagram::pair().unwrap();
+        journal.socket = socket;
+        assert!(journal.send(&record("t", "it broke")));
+        let mut datagram = [0; 512];
+        let length = journal_end.recv(&mut datagram).unwrap();
+        let told = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        assert!(told.contains("OPENCLAW_LOST=3\n"), "{told}");
+        assert_eq!(journal.lost.into_inner(), 0);
     }
 
     #[test]

@@ -174,10 +174,10 @@ fn finished(line: String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record(target: &'static str, message: &str) -> Record {
+    pub(in crate::logging) fn record(target: &'static str, message: &str) -> Record {
         Record {
             level: Level::WARN,
             target,
