@@ -194,6 +194,24 @@ async fn what_the_node_would_refuse_is_refused_with_nothing_written() {
         ran.stderr.starts_with("Node aborted: config is invalid.\n"),
         "{ran:?}"
     );
+    // What lies beneath openclaw.json counts as it does for the node, and so do its own settings.
+    machine
+        .shell(
+            "umask 077; cd .openclaw; echo MODE=local > .env; \
+             printf '{ gateway: { mode: \"${MODE}\" } }' > openclaw.json",
+        )
+        .await;
+    let ran = machine.node(&["restart"]).await;
+    assert_eq!(ran.stderr, "Node service disabled.\n", "{ran:?}");
+    machine
+        .shell("umask 077; echo '{ tools: {} }' > .openclaw/openclaw-node.json5")
+        .await;
+    let ran = machine.node(&["restart"]).await;
+    assert!(
+        ran.stderr.starts_with("Node aborted: config is invalid.\n")
+            && ran.stderr.contains("unknown key tools"),
+        "{ran:?}"
+    );
     // Stopping must work whatever the configuration says.
     machine.node(&["stop"]).await.expect_success();
     machine.shell("rm -r .openclaw").await;

@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 
 pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Exit, Failure> {
     let action = Action::Restart;
-    if let Some(refusal) = check_configuration(action, arguments.system, environment)? {
+    if let Some(refusal) = check_configuration(action, arguments.system, environment) {
         return print(&refusal, arguments.json);
     }
     act(arguments, environment, action::restart)

@@ -1,8 +1,6 @@
 //! Which service manager a command means, and what all of its commands say alike.
 
-use std::path::PathBuf;
-
-use node_config::{Environment, OpenclawJson, Paths};
+use node_config::{Configuration, Environment, Paths};
 use service::action::{Action, Report};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR};
@@ -71,15 +69,6 @@ fn platform_manager(
     )))
 }
 
-/// Where the service keeps its state.
-pub(super) fn state_dir(system: bool, paths: &Paths) -> PathBuf {
-    if system {
-        PathBuf::from(SYSTEM_STATE_DIR)
-    } else {
-        paths.state_dir.clone()
-    }
-}
-
 /// Runs an action that needs no more than the manager.
 pub(super) fn act(
     arguments: &Arguments,
@@ -90,27 +79,27 @@ pub(super) fn act(
     print(&action(manager.as_ref()), arguments.json)
 }
 
-/// The report that a broken openclaw.json ends a start with, before the node would.
+/// The report that a broken configuration ends a start with, before the node would.
 pub(super) fn check_configuration(
     action: Action,
     system: bool,
     environment: &Environment,
-) -> Result<Option<Report>, Failure> {
-    let mut paths = Paths::from_environment(environment).map_err(Failure::new)?;
-    if system {
-        paths.state_dir = state_dir(system, &paths);
-        paths.config_file = paths.state_dir.join("openclaw.json");
-    }
-    let loaded = OpenclawJson::load(&paths, &mut environment.clone());
-    Ok(loaded.err().map(|error| {
-        Report::failed(
-            action,
-            format!(
-                "Node aborted: config is invalid.\n{error}\nCorrect the file, then run: openclaw node {}",
-                action.verb()
-            ),
-        )
-    }))
+) -> Option<Report> {
+    let loaded = if system {
+        // Whoever starts it is somebody else than the unit's user.
+        let of_unit = ["HOME", "OPENCLAW_STATE_DIR"].map(|name| (name, SYSTEM_STATE_DIR));
+        Configuration::load(&of_unit.into_iter().collect(), None)
+    } else {
+        Configuration::load(environment, None)
+    };
+    let error = loaded.err()?;
+    Some(Report::failed(
+        action,
+        format!(
+            "Node aborted: config is invalid.\n{error}\nCorrect the file, then run: openclaw node {}",
+            action.verb()
+        ),
+    ))
 }
 
 /// Prints a report, and says how the command ends.
