@@ -2,6 +2,7 @@
 
 mod approvals;
 mod auth;
+mod clock;
 mod command_arguments;
 mod demo;
 mod dev_gateway;

@@ -223,8 +223,9 @@ async fn the_first_start_takes_the_files_of_may_over() {
     old.files(gateway.port(), &token);
     let old_state = snapshot(&old.home.state_dir());
 
-    let node = old.home.program(["run"]).start();
-    node.line("took over the node host").await;
+    let node = old.home.program(["run", "--log-format=json"]).start();
+    let told = node.line("took over the node host").await;
+    assert!(told.starts_with("{\"time\":"), "{told}");
     node.line(CONNECTED).await;
     let view = gateway.admit(DEADLINE).await.unwrap();
     assert_eq!(view.node_id, before.node_id);

@@ -129,9 +129,11 @@ async fn the_endpoints_of_a_code_are_tried_until_one_answers_and_that_one_is_kep
         "bootstrapToken": token,
     }));
     let home = Home::new();
-    let node = pair(&home, &code).start();
-    node.line("ws://8.8.8.8:1 of the setup code is left out")
+    let node = pair(&home, &code).arg("--log-format=json").start();
+    let left_out = node
+        .line("ws://8.8.8.8:1 of the setup code is left out")
         .await;
+    assert!(left_out.starts_with("{\"time\":"), "{left_out}");
     let connected = format!("{CONNECTED}{}", gateway.url());
     node.line(&connected).await;
     node.stop().await;

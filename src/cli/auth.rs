@@ -15,6 +15,7 @@ use state::{Database, DeviceTokenKey};
 
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::output;
+use super::route::planned;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -119,8 +120,7 @@ impl Explain {
                 "--reveal prints secrets and is for tests; send standard output to a file or a pipe",
             ));
         }
-        let usage = |error| Failure::usage(error, environment);
-        PlannedEndpoint::plan(&self.endpoint.flags(), None).map_err(usage)?;
+        planned(&self.endpoint.flags(), None, environment)?;
         let configuration =
             Configuration::load(environment, self.env_file.as_deref()).map_err(Failure::new)?;
         let stored = self.stored(&configuration, environment)?;
@@ -159,8 +159,7 @@ impl Explain {
             .and_then(|profile| profile.endpoint)
             .map(|saved| saved_endpoint(&saved));
         let flags = self.endpoint.flags_over(configuration);
-        let endpoint = PlannedEndpoint::plan(&flags, saved.as_ref())
-            .map_err(|error| Failure::usage(error, environment))?;
+        let endpoint = planned(&flags, saved.as_ref(), environment)?;
         let mut device_token = None;
         if let Some(database) = &database
             && let Some(stored) = database.identity()?

@@ -6,7 +6,6 @@ mod old_node;
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use node_config::{
@@ -14,10 +13,11 @@ use node_config::{
     allows_insecure_private_ws, check_plaintext, display_name,
 };
 use state::{Database, Import, NodeProfile, StateLock, UpstreamNode, UpstreamProfile};
+use tracing::info;
 
 use self::old_node::OldNode;
 use self::report::{Outcome, Report};
-use super::output;
+use super::clock::unix_ms;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -199,7 +199,7 @@ impl OldNodeHost {
     pub(super) fn become_it(&self, database: &mut Database) -> Result<(), Failure> {
         self.import_into(database)?;
         for line in Report::of(self, Outcome::Imported).lines() {
-            output::complain(line);
+            info!(target: actors::OPERATOR_LINES, "{line}");
         }
         Ok(())
     }
@@ -227,11 +227,7 @@ impl OldNodeHost {
             profile: &self.profile,
             gateway_scope: scope.as_str(),
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        if database.import(&import, now_ms)? {
+        if database.import(&import, unix_ms())? {
             Ok(())
         } else {
             Err(Failure::new(

@@ -5,7 +5,7 @@ use std::path::Path;
 use state::{Database, StateLock};
 use tracing::debug;
 
-use super::run::unix_ms;
+use super::clock::unix_ms;
 use crate::exit::Exit;
 
 /// Writes down how the node ended, or why it could not start. Where there is no state yet none is

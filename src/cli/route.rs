@@ -4,8 +4,8 @@ use node_config::{
     EndpointFlags, Environment, PlannedEndpoint, Reach, SavedEndpoint, TlsSettings,
     allows_insecure_private_ws, check_plaintext,
 };
+use tracing::warn;
 
-use super::output;
 use super::setup::WayIn;
 use crate::exit::Failure;
 
@@ -51,8 +51,7 @@ impl Route {
     ) -> Result<Self, Failure> {
         if *flags != EndpointFlags::default() {
             let first = way_in.endpoints.first().map(PlannedEndpoint::to_saved);
-            let endpoint = PlannedEndpoint::plan(flags, first.as_ref())
-                .map_err(|error| Failure::usage(error, environment))?;
+            let endpoint = planned(flags, first.as_ref(), environment)?;
             return Self::to(endpoint, tls, environment);
         }
         let mut usable = Vec::new();
@@ -75,9 +74,10 @@ impl Route {
             return Err(refused.unwrap_or_else(|| Failure::new("the setup code names no gateway")));
         };
         for (url, refused) in refusals {
-            output::complain(format_args!(
+            warn!(
+                target: actors::OPERATOR_LINES,
                 "{url} of the setup code is left out: {refused}"
-            ));
+            );
         }
         Ok(Self {
             endpoint,

@@ -5,7 +5,6 @@ mod reload;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
@@ -25,6 +24,7 @@ use state::{Database, DeviceTokenKey, NodeProfile, PresentedCredential, StateLoc
 use tracing::warn;
 
 use self::reload::SharedCredentials;
+use super::clock::unix_ms;
 use super::command_arguments::{CommandArguments, CommandChoice};
 use super::endpoint_arguments::{EndpointArguments, saved_endpoint};
 use super::import::OldNodeHost;
@@ -392,12 +392,4 @@ fn hold_back(
         secrets: &auth.secrets(),
     })?;
     Ok(failure.map(|failure| reconnect::hold_back(failure.attempts)))
-}
-
-/// The wall clock in unix milliseconds.
-pub(super) fn unix_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

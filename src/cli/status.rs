@@ -13,7 +13,7 @@ use service::linger::Linger;
 use service::status::{Inspection, ServiceStatus};
 use service::systemd::SYSTEM_STATE_DIR;
 
-use super::run::unix_ms;
+use super::clock::unix_ms;
 use super::{live_status, output, service_manager};
 use crate::exit::{Exit, Failure};
 

@@ -1,7 +1,5 @@
 //! The approvals document in the database, as operators read and change it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use approvals::document::Document;
 use approvals::policy::ExecConfig;
 use approvals::snapshot::{Replacement, Snapshot, Stored, document_location};
@@ -11,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use state::{Database, StoredApprovals};
 
+use super::super::clock::unix_ms;
 use super::super::output;
 use super::text::printable;
 use crate::exit::{Exit, Failure};
@@ -128,11 +127,4 @@ pub(super) fn new_id() -> String {
 
 fn read(stored: Option<&StoredApprovals>) -> Stored {
     Stored::read(stored.map(|stored| stored.raw_json.as_str()))
-}
-
-fn unix_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
