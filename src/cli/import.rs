@@ -15,9 +15,10 @@ use node_config::{
 use state::{Database, Import, NodeProfile, StateLock, UpstreamNode, UpstreamProfile};
 use tracing::info;
 
-use self::old_node::OldNode;
+use self::old_node::{OldNode, OldNodes};
 use self::report::{Outcome, Report};
 use super::clock::unix_ms;
+use super::service_manager;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         None => paths.state_dir.clone(),
     };
     let report = if arguments.dry_run {
-        look(&from, &paths)?
+        look(&from, &paths, environment)?
     } else {
         take_over(&from, &paths, environment, arguments.takeover)?
     };
@@ -80,8 +81,14 @@ fn take_over(
     }
     check_plaintext(&old.endpoint, allows_insecure_private_ws(environment))
         .map_err(Failure::new)?;
-    match OldNode::find(from).map_err(Failure::new)? {
-        Some(running) if stop_service => running.stop(from).map_err(Failure::new)?,
+    let manager = service_manager::find(false, environment)?;
+    let nodes = OldNodes {
+        manager: manager.as_ref(),
+        environment,
+        state_dir: from,
+    };
+    match nodes.find().map_err(Failure::new)? {
+        Some(running) if stop_service => nodes.stop(&running).map_err(Failure::new)?,
         Some(running) => return Err(still_runs(&running, from)),
         None => {}
     }
@@ -104,14 +111,25 @@ pub(super) fn take_over_service(
     Ok(report.lines())
 }
 
-fn look(from: &Path, paths: &Paths) -> Result<Report, Failure> {
+/// The old node host of a state folder, if it runs.
+fn running(state_dir: &Path, environment: &Environment) -> Result<Option<OldNode>, Failure> {
+    let manager = service_manager::find(false, environment)?;
+    let nodes = OldNodes {
+        manager: manager.as_ref(),
+        environment,
+        state_dir,
+    };
+    nodes.find().map_err(Failure::new)
+}
+
+fn look(from: &Path, paths: &Paths, environment: &Environment) -> Result<Report, Failure> {
     let old = OldNodeHost::at(from, paths)?;
     if let Some(database) = Database::open_read_only(&paths.state_dir)?
         && old.is_taken_over(&database)?
     {
         return Ok(Report::of(&old, Outcome::AlreadyImported));
     }
-    let running = OldNode::find(from).map_err(Failure::new)?;
+    let running = running(from, environment)?;
     Ok(Report::of(&old, Outcome::WouldImport { running }))
 }
 
@@ -132,11 +150,14 @@ impl OldNodeHost {
     ///
     /// # Errors
     /// When it still runs, or cannot be read.
-    pub(super) fn at_first_start(paths: &Paths) -> Result<Option<Self>, Failure> {
+    pub(super) fn at_first_start(
+        paths: &Paths,
+        environment: &Environment,
+    ) -> Result<Option<Self>, Failure> {
         let Some(old) = Self::find(&paths.state_dir, paths)? else {
             return Ok(None);
         };
-        match OldNode::find(&paths.state_dir).map_err(Failure::new)? {
+        match running(&paths.state_dir, environment)? {
             Some(running) => Err(still_runs(&running, &paths.state_dir)),
             None => Ok(Some(old)),
         }

@@ -129,7 +129,7 @@ fn start(
     let mut database = Database::open(&paths.state_dir)?;
     let old_node_host = match database.identity()? {
         Some(_) => None,
-        None => OldNodeHost::at_first_start(paths)?,
+        None => OldNodeHost::at_first_start(paths, process_environment)?,
     };
     let profile = match &old_node_host {
         Some(old) => Some(old.profile().clone()),

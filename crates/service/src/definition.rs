@@ -76,7 +76,7 @@ impl Owner {
         // Upstream's command has the word `node` before, so a renamed program is known as well.
         if begins_with_run && (is_this_program || has(KIND)) {
             Self::Native
-        } else if has(KIND) || mentions_node_run(command) {
+        } else if has(KIND) || is_upstreams_node_run(command) {
             Self::Upstream
         } else {
             Self::Foreign
@@ -84,12 +84,22 @@ impl Owner {
     }
 }
 
-/// Upstream's command ends in `node run …`, behind a runtime and a script, or a wrapper.
-fn mentions_node_run(command: &[String]) -> bool {
-    command
+/// Whether a command line is `openclaw node run`, by whichever of its entries: behind a runtime and
+/// a script, or a wrapper.
+#[must_use]
+pub fn is_upstreams_node_run(command: &[impl AsRef<str>]) -> bool {
+    let is = |word: &dyn AsRef<str>, known: &str| word.as_ref() == known;
+    let Some(at) = command
         .windows(2)
-        .any(|pair| matches!(pair, [first, second] if first == "node" && second == "run"))
-        && command.iter().any(|word| word.contains("openclaw"))
+        .position(|pair| matches!(pair, [first, second] if is(first, "node") && is(second, "run")))
+    else {
+        return false;
+    };
+    command.iter().take(at).any(|word| {
+        let path = Path::new(word.as_ref());
+        let is_in_package = path.components().any(|part| part.as_os_str() == "openclaw");
+        is_in_package || path.file_stem().is_some_and(|stem| stem == "openclaw")
+    })
 }
 
 /// What follows `run` in a command of this program or of upstream.
@@ -204,6 +214,34 @@ mod tests {
                 owner,
                 "{command:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_command_line_is_upstreams_node_host_by_its_words() {
+        let cases: [(&[&str], bool); 8] = [
+            (
+                &[
+                    "/usr/bin/node",
+                    "/opt/openclaw/dist/index.js",
+                    "node",
+                    "run",
+                ],
+                true,
+            ),
+            (
+                &["node", "/x/openclaw.mjs", "--profile", "a", "node", "run"],
+                true,
+            ),
+            (&["openclaw", "node", "run", "--host", "h"], true),
+            (&["openclaw", "gateway", "run"], false),
+            (&["openclaw", "node", "status"], false),
+            (&["/usr/local/bin/openclaw-node", "run"], false),
+            (&["node", "run", "openclaw"], false),
+            (&["grep", "node", "run"], false),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(is_upstreams_node_run(words), expected, "{words:?}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::linger::Linger;
 use crate::manager::{
     Installed, Placed, Runtime, RuntimeStatus, ServiceError, ServiceManager, Vocabulary,
 };
-use crate::tools::{Answer, JOB, QUESTION, Tools};
+use crate::tools::{Answer, FOREIGN_STOP, JOB, QUESTION, Tools};
 
 /// What `launchctl` exits with where there is no such domain, as without a desktop session.
 const NO_SUCH_DOMAIN: [i32; 2] = [125, 112];
@@ -119,7 +119,7 @@ impl Launchd {
 
     /// Unloads the agent and waits until it is gone: until then it cannot be loaded again.
     fn boot_out(&self) -> Result<(), ServiceError> {
-        let answer = self.launchctl(&["bootout", &self.target()], JOB)?;
+        let answer = self.launchctl(&["bootout", &self.target()], FOREIGN_STOP)?;
         for _ in 0..LOOKS {
             if !self.is_loaded() {
                 return Ok(());
@@ -374,6 +374,12 @@ impl ServiceManager for Launchd {
     fn stop(&self) -> Result<String, ServiceError> {
         self.boot_out()?;
         Ok(format!("Stopped LaunchAgent: {}", self.target()))
+    }
+
+    fn disable(&self) -> Result<(), ServiceError> {
+        // Without this it is loaded again at the next login; `install` takes it back.
+        self.must(&["disable", &self.target()])?;
+        self.boot_out()
     }
 
     fn uninstall(&self) -> Result<Vec<String>, ServiceError> {

@@ -318,6 +318,12 @@ pub trait ServiceManager {
     /// [`ServiceError`].
     fn stop(&self) -> Result<String, ServiceError>;
 
+    /// Stops the service, whoever wrote it, and keeps it from starting by itself.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    fn disable(&self) -> Result<(), ServiceError>;
+
     /// Stops the service and removes everything that install wrote; gives the lines that say so.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::manager::{
     Installed, Placed, Runtime, RuntimeStatus, ServiceError, ServiceManager, SystemdRuntime,
     Transport, Vocabulary,
 };
-use crate::tools::{Answer, JOB, QUESTION, Tools};
+use crate::tools::{Answer, FOREIGN_STOP, JOB, QUESTION, Tools};
 use crate::unit::{self, Scope, SecretSource};
 use crate::unit_file::UnitFile;
 
@@ -100,7 +100,15 @@ impl Systemd {
 
     /// Runs `systemctl` and takes anything but 0 as a refusal.
     fn must(&self, arguments: &[&str]) -> Result<(), ServiceError> {
-        let answer = self.systemctl(arguments, JOB)?;
+        self.must_within(arguments, JOB)
+    }
+
+    fn must_within(
+        &self,
+        arguments: &[&str],
+        deadline: std::time::Duration,
+    ) -> Result<(), ServiceError> {
+        let answer = self.systemctl(arguments, deadline)?;
         if answer.is_success() {
             return Ok(());
         }
@@ -386,6 +394,11 @@ impl ServiceManager for Systemd {
         self.check_root("stop")?;
         self.must(&["stop", UNIT])?;
         Ok(format!("Stopped systemd service: {UNIT}"))
+    }
+
+    fn disable(&self) -> Result<(), ServiceError> {
+        self.check_root("stop")?;
+        self.must_within(&["disable", "--now", UNIT], FOREIGN_STOP)
     }
 
     fn uninstall(&self) -> Result<Vec<String>, ServiceError> {

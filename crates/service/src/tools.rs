@@ -12,6 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 pub const QUESTION: Duration = Duration::from_secs(20);
 /// For jobs, which last as long as the unit allows (`TimeoutStartSec=`, `TimeoutStopSec=`).
 pub const JOB: Duration = Duration::from_secs(150);
+/// For stopping a service that somebody else wrote; upstream's unit grants it 330 s.
+pub const FOREIGN_STOP: Duration = Duration::from_secs(360);
 
 /// What a tool said.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,6 +40,7 @@ case $1 in
         esac
         ;;
     enable) rm -f "$state/disabled" ;;
+    disable) : >"$state/disabled" ;;
     bootstrap)
         if [ -e "$state/no-session" ]; then refuse 125 "Domain does not support specified action"; fi
         if [ -e "$state/loaded" ]; then refuse 5 "Bootstrap failed: 5: Input/output error"; fi

@@ -261,6 +261,18 @@ fn every_verb_says_and_does_what_upstream_does() {
 }
 
 #[test]
+fn a_disabled_agent_is_gone_and_stays_so_until_it_is_installed() {
+    let mac = Mac::new();
+    mac.install();
+    mac.launchd.disable().unwrap();
+    assert!(!mac.launchd.is_loaded());
+    assert!(mac.plist().exists());
+    assert!(mac.state("disabled").exists());
+    assert!(mac.install().is_success());
+    assert!(mac.launchd.is_loaded());
+}
+
+#[test]
 fn what_is_in_the_trash_stays_there() {
     let mac = Mac::new();
     for _ in 0..2 {

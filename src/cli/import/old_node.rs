@@ -8,25 +8,17 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
-
-use tokio::process::Command;
-use tokio::time::{Instant, sleep, timeout};
+use std::time::{Duration, Instant};
 
 use node_config::{Environment, Paths};
+use service::definition::{LABEL, Owner, UNIT, is_upstreams_node_run};
+use service::manager::{Installed, Runtime, RuntimeStatus, ServiceManager};
 
-/// Upstream's unit (service files §2.1).
-const UNIT: &str = "openclaw-node.service";
-/// Upstream's launch agent (service files §2.3).
-const AGENT: &str = "ai.openclaw.node";
 /// The title that upstream's node host gives its process.
 const TITLE: &str = "openclaw-node";
-/// How long a service manager may take to answer a question.
-const ANSWER: Duration = Duration::from_secs(10);
-/// How long it may take to stop the old node host; upstream's unit grants 330 s.
-const STOP: Duration = Duration::from_secs(360);
-/// How often is looked whether something is done.
+/// How long the process of a service that was stopped may still be seen.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How often is looked whether it is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What still holds the old node's identity.
@@ -50,21 +42,37 @@ impl fmt::Display for OldNode {
     }
 }
 
-fn service_name() -> &'static str {
+const fn service_name() -> &'static str {
     if cfg!(target_os = "macos") {
-        AGENT
+        LABEL
     } else {
         UNIT
     }
 }
 
-impl OldNode {
+/// Where an old node host is looked for.
+pub(super) struct OldNodes<'a> {
+    /// The manager of this user's services.
+    pub(super) manager: &'a dyn ServiceManager,
+    /// What a service has that says nothing else.
+    pub(super) environment: &'a Environment,
+    /// The state folder that it would run on.
+    pub(super) state_dir: &'a Path,
+}
+
+impl OldNodes<'_> {
     /// Looks for it: the service first, because that is what can be asked to stop.
     ///
     /// # Errors
-    /// When the system gives no event loop.
-    pub(super) fn find(state_dir: &Path) -> io::Result<Option<Self>> {
-        wait_for(Self::look(state_dir))
+    /// When there is an active service that cannot be read.
+    pub(super) fn find(&self) -> Result<Option<OldNode>, service::manager::ServiceError> {
+        if is_active(&self.manager.runtime())
+            && let Some(installed) = self.manager.installed()?
+            && self.is_of(&installed)
+        {
+            return Ok(Some(OldNode::Service));
+        }
+        Ok(node_process(self.state_dir).map(|pid| OldNode::Process { pid }))
     }
 
     /// Stops and disables the service, so that it does not come back at the next login, and waits
@@ -72,113 +80,54 @@ impl OldNode {
     ///
     /// # Errors
     /// What the operator has to do by hand.
-    pub(super) fn stop(&self, state_dir: &Path) -> Result<(), String> {
-        match self {
-            Self::Service => {
-                wait_for(stop_service(state_dir)).map_err(|error| error.to_string())?
-            }
-            Self::Process { pid } => Err(format!(
+    pub(super) fn stop(&self, found: &OldNode) -> Result<(), String> {
+        if let OldNode::Process { pid } = found {
+            return Err(format!(
                 "the old node host runs without a service (pid {pid}); stop it, then try again"
-            )),
+            ));
         }
-    }
-
-    async fn look(state_dir: &Path) -> Option<Self> {
-        if is_service_active(state_dir).await {
-            return Some(Self::Service);
-        }
-        node_process(state_dir).map(|pid| Self::Process { pid })
-    }
-}
-
-async fn stop_service(state_dir: &Path) -> Result<(), String> {
-    let stopped = if cfg!(target_os = "macos") {
-        run("launchctl", &["bootout", &agent()], STOP).await
-    } else {
-        run("systemctl", &["--user", "disable", "--now", UNIT], STOP).await
-    };
-    let by_hand = "stop and disable it by hand, then try again";
-    stopped.map_err(|error| format!("{} does not stop: {error}; {by_hand}", service_name()))?;
-    let deadline = Instant::now() + ANSWER;
-    while let Some(left) = OldNode::look(state_dir).await {
-        if Instant::now() > deadline {
-            return Err(format!("the old node host still runs ({left}); {by_hand}"));
-        }
-        sleep(LOOK).await;
-    }
-    Ok(())
-}
-
-fn agent() -> String {
-    format!("gui/{}/{AGENT}", nix::unistd::Uid::current())
-}
-
-async fn is_service_active(state_dir: &Path) -> bool {
-    if cfg!(target_os = "macos") {
-        let shown = run("launchctl", &["print", &agent()], ANSWER).await;
-        shown.is_ok_and(|shown| is_active_agent(&shown))
-    } else {
-        let properties = "--property=ActiveState,ExecStart,Environment";
-        let shown = run("systemctl", &["--user", "show", UNIT, properties], ANSWER).await;
-        shown.is_ok_and(|shown| is_active_unit(&shown, state_dir))
-    }
-}
-
-/// Reads what `systemctl show` printed. A unit that runs this program is not the old node, however
-/// often it restarts.
-fn is_active_unit(shown: &str, state_dir: &Path) -> bool {
-    let property = |name: &str| {
-        shown
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-            .unwrap_or_default()
-    };
-    if !matches!(
-        property("ActiveState"),
-        "active" | "activating" | "reloading" | "deactivating"
-    ) {
-        return false;
-    }
-    let start = property("ExecStart");
-    let words: Vec<&str> = start
-        .split_once("argv[]=")
-        .map_or("", |(_, rest)| rest)
-        .split_whitespace()
-        .take_while(|word| *word != ";")
-        .collect();
-    let variables = assignments(property("Environment"));
-    let inherited = ["HOME", "OPENCLAW_HOME"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-    let environment: Environment = inherited.chain(variables).collect();
-    runs_node_host(&words) && uses(&environment, state_dir)
-}
-
-/// The assignments of a unit as systemd prints them: separated by blanks, in double quotes where
-/// they contain any.
-fn assignments(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (word, tail) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => rest.split_once(' ').unwrap_or((rest, "")),
+        let by_hand = "stop and disable it by hand, then try again";
+        let failed = |error: &dyn fmt::Display| {
+            format!("{} does not stop: {error}; {by_hand}", service_name())
         };
-        if let Some((name, value)) = word.split_once('=') {
-            found.push((name.to_owned(), value.to_owned()));
+        self.manager.disable().map_err(|error| failed(&error))?;
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| failed(&error))?;
+        let deadline = Instant::now() + LEAVE;
+        while let Some(left) = self.find().map_err(|error| failed(&error))? {
+            if Instant::now() > deadline {
+                return Err(format!("the old node host still runs ({left}); {by_hand}"));
+            }
+            clock.block_on(async { tokio::time::sleep(LOOK).await });
         }
-        rest = tail.trim_start();
+        Ok(())
     }
-    found
+
+    /// Whether a service is the old node host of this state folder.
+    fn is_of(&self, installed: &Installed) -> bool {
+        let inherited = ["HOME", "OPENCLAW_HOME"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), self.environment.text(name)?.to_owned())));
+        let own = installed.environment.iter().cloned();
+        // Upstream's agent has its variables in a file of their own, and there is one per account.
+        let is_on_folder = cfg!(target_os = "macos")
+            || uses(
+                &inherited.chain(own).collect::<Environment>(),
+                self.state_dir,
+            );
+        installed.owner == Owner::Upstream && is_on_folder
+    }
 }
 
-/// Reads what `launchctl print` printed: whether the agent has a process other than this one.
-fn is_active_agent(shown: &str) -> bool {
-    let own = std::process::id().to_string();
-    shown
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("pid = "))
-        .any(|pid| pid != own)
+/// Whether a service has a process, or gets one again, or still ends.
+fn is_active(runtime: &Runtime) -> bool {
+    runtime.status == RuntimeStatus::Running
+        || matches!(
+            runtime.state.as_deref(),
+            Some("active" | "activating" | "reloading" | "deactivating")
+        )
 }
 
 /// Finds a process that is upstream's node host with this state folder.
@@ -201,22 +150,7 @@ fn is_node_host(process: &Path) -> bool {
     let text = String::from_utf8_lossy(&bytes);
     // A title leaves the rest of the old command line blank.
     let words: Vec<&str> = text.split('\0').filter(|word| !word.is_empty()).collect();
-    words == [TITLE] || runs_node_host(&words)
-}
-
-/// Whether a command line is `openclaw node run`, by whichever of its entries.
-fn runs_node_host(words: &[&str]) -> bool {
-    let Some(at) = words
-        .windows(2)
-        .position(|pair| matches!(pair, ["node", "run"]))
-    else {
-        return false;
-    };
-    words.iter().take(at).any(|word| {
-        let path = Path::new(word);
-        let is_in_package = path.components().any(|part| part.as_os_str() == "openclaw");
-        is_in_package || path.file_stem().is_some_and(|stem| stem == "openclaw")
-    })
+    words == [TITLE] || is_upstreams_node_run(&words)
 }
 
 /// Whether a process uses this state folder. One whose environment may not be read is another
@@ -248,112 +182,72 @@ fn uses(environment: &Environment, state_dir: &Path) -> bool {
         .is_ok_and(|paths| canonical(&paths.state_dir) == canonical(state_dir))
 }
 
-/// Runs a service manager's tool and returns what it printed.
-async fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(limit, child)
-        .await
-        .map_err(|_| format!("{program} does not answer"))?
-        .map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{program}: {}", complaint.trim()))
-    }
-}
-
-/// Waits for a service manager before there is any actor.
-fn wait_for<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(work))
-}
-
 #[cfg(test)]
 mod tests {
+    use service::systemd::{Account, Systemd};
+
     use super::*;
 
     #[test]
-    fn a_command_line_is_the_old_node_host_by_its_words() {
-        let cases: [(&[&str], bool); 8] = [
-            (
-                &[
-                    "/usr/bin/node",
-                    "/opt/openclaw/dist/index.js",
-                    "node",
-                    "run",
-                ],
-                true,
-            ),
-            (
-                &["node", "/x/openclaw.mjs", "--profile", "a", "node", "run"],
-                true,
-            ),
-            (&["openclaw", "node", "run", "--host", "h"], true),
-            (&["openclaw", "gateway", "run"], false),
-            (&["openclaw", "node", "status"], false),
-            (&["/usr/local/bin/openclaw-node", "run"], false),
-            (&["node", "run", "openclaw"], false),
-            (&["grep", "node", "run"], false),
-        ];
-        for (words, expected) in cases {
-            assert_eq!(runs_node_host(words), expected, "{words:?}");
+    fn a_service_counts_while_it_has_or_gets_a_process() {
+        for (status, state, expected) in [
+            (RuntimeStatus::Running, Some("active"), true),
+            (RuntimeStatus::Running, None, true),
+            // Between two starts.
+            (RuntimeStatus::Stopped, Some("activating"), true),
+            (RuntimeStatus::Stopped, Some("deactivating"), true),
+            (RuntimeStatus::Stopped, Some("failed"), false),
+            (RuntimeStatus::Stopped, Some("inactive"), false),
+            (RuntimeStatus::Stopped, Some("not running"), false),
+            (RuntimeStatus::Unknown, None, false),
+        ] {
+            let runtime = Runtime {
+                state: state.map(str::to_owned),
+                ..Runtime::of(status)
+            };
+            assert_eq!(is_active(&runtime), expected, "{runtime:?}");
         }
     }
 
     #[test]
-    fn a_unit_counts_while_it_is_active_for_this_folder_and_not_ours() {
-        let shown = |state: &str, start: &str, environment: &str| {
-            format!(
-                "ExecStart={{ path=/usr/bin/node ; argv[]={start} ; ignore_errors=no ; pid=0 }}\nEnvironment={environment}\nActiveState={state}\n"
-            )
+    fn a_service_is_the_old_node_for_its_own_folder_and_not_ours() {
+        let environment: Environment = [("HOME", "/home/u")].into_iter().collect();
+        let account = Account {
+            uid: 1500,
+            name: "u".to_owned(),
+            home: "/home/u".into(),
         };
-        let upstream = "/usr/bin/node /opt/openclaw/dist/index.js node run --host h";
-        let environment =
-            r#"HOME=/home/u "OPENCLAW_WINDOWS_TASK_NAME=OpenClaw Node" OPENCLAW_STATE_DIR=/state"#;
-        let cases = [
-            ("active", upstream, environment, "/state", true),
-            ("activating", upstream, environment, "/state", true),
-            ("failed", upstream, environment, "/state", false),
-            ("inactive", upstream, environment, "/state", false),
-            ("active", upstream, environment, "/other", false),
-            (
-                "active",
-                upstream,
-                "HOME=/home/u",
-                "/home/u/.openclaw",
-                true,
-            ),
-            (
-                "active",
-                "/usr/bin/openclaw-node run",
-                environment,
-                "/state",
-                false,
-            ),
-        ];
-        for (state, start, environment, folder, expected) in cases {
-            assert_eq!(
-                is_active_unit(&shown(state, start, environment), Path::new(folder)),
-                expected,
-                "{state} {start} {environment} {folder}"
-            );
+        let manager = Systemd::user(account, Path::new("/state"), |_| None).unwrap();
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let upstream: Vec<String> = owned(&[
+            "/usr/bin/node",
+            "/opt/openclaw/dist/index.js",
+            "node",
+            "run",
+        ]);
+        let ours: Vec<String> = owned(&["/usr/bin/openclaw-node", "run"]);
+        let moved = vec![("OPENCLAW_STATE_DIR".to_owned(), "/state".to_owned())];
+        for (command, variables, folder, expected) in [
+            (&upstream, &moved, "/state", true),
+            (&upstream, &moved, "/other", false),
+            (&upstream, &Vec::new(), "/home/u/.openclaw", true),
+            (&ours, &moved, "/state", false),
+        ] {
+            let installed = Installed {
+                command: command.clone(),
+                working_directory: None,
+                environment: variables.clone(),
+                file_variables: Vec::new(),
+                source: PathBuf::new(),
+                sources: Vec::new(),
+                owner: Owner::of(command, variables),
+            };
+            let nodes = OldNodes {
+                manager: &manager,
+                environment: &environment,
+                state_dir: Path::new(folder),
+            };
+            assert_eq!(nodes.is_of(&installed), expected, "{command:?} {folder}");
         }
-    }
-
-    #[test]
-    fn an_agent_counts_while_it_has_a_process_that_is_not_this_one() {
-        assert!(is_active_agent("\tstate = running\n\tpid = 1\n"));
-        assert!(!is_active_agent("\tstate = not running\n"));
-        assert!(!is_active_agent(&format!(
-            "\tpid = {}\n",
-            std::process::id()
-        )));
     }
 }
