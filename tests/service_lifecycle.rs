@@ -285,6 +285,15 @@ async fn a_system_unit_serves_with_a_user_of_its_own() {
         .await;
     assert_eq!((verified.stderr.as_str(), verified.code), ("", 0));
 
+    // What only the node and root can read is not a broken file to somebody else.
+    let refused = machine.node(&["restart", "--system"]).await;
+    assert!(
+        refused
+            .stderr
+            .contains("sudo openclaw-node restart --system"),
+        "{refused:?}"
+    );
+
     // An edge's secrets are secrets as well; it is only ever reached with TLS.
     machine
         .root(&[

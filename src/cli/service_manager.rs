@@ -1,6 +1,7 @@
 //! Which service manager a command means, and what all of its commands say alike.
 
-use node_config::{Configuration, Environment, Paths};
+use nix::unistd::Uid;
+use node_config::{Configuration, ConfigurationError, Environment, Paths};
 use service::action::{Action, Report};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR};
@@ -86,18 +87,27 @@ pub(super) fn check_configuration(
     environment: &Environment,
 ) -> Option<Report> {
     let loaded = if system {
+        if !Uid::effective().is_root() {
+            // Nobody else may read it, and the manager says who may start it.
+            return None;
+        }
         // Whoever starts it is somebody else than the unit's user.
         let of_unit = ["HOME", "OPENCLAW_STATE_DIR"].map(|name| (name, SYSTEM_STATE_DIR));
         Configuration::load(&of_unit.into_iter().collect(), None)
     } else {
         Configuration::load(environment, None)
     };
-    let error = loaded.err()?;
+    let error = match loaded {
+        // No file is at fault; whoever looks for the manager says what is.
+        Ok(_) | Err(ConfigurationError::Paths(_)) => return None,
+        Err(error) => error,
+    };
     Some(Report::failed(
         action,
         format!(
-            "Node aborted: config is invalid.\n{error}\nCorrect the file, then run: openclaw node {}",
-            action.verb()
+            "Node aborted: config is invalid.\n{error}\nCorrect the file, then run: openclaw node {}{}",
+            action.verb(),
+            if system { " --system" } else { "" }
         ),
     ))
 }
