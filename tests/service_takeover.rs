@@ -140,3 +140,25 @@ async fn a_takeover_stops_upstreams_service_and_goes_on_as_the_same_device() {
         json!([])
     );
 }
+
+#[tokio::test]
+async fn an_imported_node_host_does_not_come_back_with_the_next_login() {
+    let Some(machine) = Sandbox::boot().await else {
+        return;
+    };
+    start_upstream(&machine).await;
+    let device_id = write_old_state(&machine, "127.0.0.1", 18789).await;
+    let refused = machine.node(&["import"]).await;
+    assert!(
+        refused.stderr.contains("openclaw-node import --takeover"),
+        "{refused:?}"
+    );
+    assert_eq!(machine.property("ActiveState").await, "active");
+    let ran = machine
+        .node(&["import", "--takeover"])
+        .await
+        .expect_success();
+    assert!(ran.stdout.contains(&device_id), "{ran:?}");
+    assert_eq!(machine.property("ActiveState").await, "inactive");
+    assert_eq!(machine.property("UnitFileState").await, "disabled");
+}
