@@ -137,8 +137,14 @@ async fn planted_secrets_show_up_nowhere() {
     );
     node.signal(Signal::SIGTERM);
     let mut node = node;
-    node.exit_code().await;
+    assert_eq!(node.exit_code().await, 143, "{node}");
     assert!(!node.to_string().contains(MARK), "{node}");
+    let heard = manager.heard_so_far().concat();
+    assert!(
+        heard.contains("READY=1") && heard.contains("STOPPING=1"),
+        "it was told all: {heard}"
+    );
+    assert!(!heard.contains(MARK), "{heard}");
     nothing_is_written(&home, &ours);
 }
 
