@@ -110,7 +110,12 @@ impl OldNodes<'_> {
         let inherited = ["HOME", "OPENCLAW_HOME"]
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), self.environment.text(name)?.to_owned())));
-        let own = installed.environment.iter().cloned();
+        // As systemd puts it in; everything else is as the files of the service have it.
+        let home = self.environment.text("HOME").unwrap_or("%h");
+        let own = installed
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), value.replace("%h", home)));
         // Upstream's agent has its variables in a file of their own, and there is one per account.
         let is_on_folder = cfg!(target_os = "macos")
             || uses(
@@ -227,9 +232,12 @@ mod tests {
         ]);
         let ours: Vec<String> = owned(&["/usr/bin/openclaw-node", "run"]);
         let moved = vec![("OPENCLAW_STATE_DIR".to_owned(), "/state".to_owned())];
+        let below_home = vec![("OPENCLAW_STATE_DIR".to_owned(), "%h/state".to_owned())];
         for (command, variables, folder, expected) in [
             (&upstream, &moved, "/state", true),
-            (&upstream, &moved, "/other", false),
+            // Where there is one agent per account, it is on any folder.
+            (&upstream, &moved, "/other", cfg!(target_os = "macos")),
+            (&upstream, &below_home, "/home/u/state", true),
             (&upstream, &Vec::new(), "/home/u/.openclaw", true),
             (&ours, &moved, "/state", false),
         ] {
