@@ -127,10 +127,32 @@ async fn a_credential_that_was_corrected_is_used_at_once() {
     drop(database);
     let node = home.run_without_token(gateway.port()).start();
     node.line("before connecting").await;
+    // Nothing else in the file is a reason to try the same token again, unless somebody says so.
+    let mut changed = config("wrong");
+    changed["tools"] = json!({ "exec": { "security": "deny" } });
+    home.configure(&changed);
+    node.line(RELOADED).await;
+    assert_eq!(node_connections(&gateway).await, 1, "{node}");
     home.configure(&config(DEFAULT_TOKEN));
-    node.signal(Signal::SIGHUP);
     node.line(CONNECTED).await;
     node.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_can_have_a_refused_credential_tried_again() {
+    let gateway = gateway().await;
+    let home = Home::new();
+    let wrong = || {
+        home.run_without_token(gateway.port())
+            .env("OPENCLAW_GATEWAY_TOKEN", "wrong")
+    };
+    let mut node = wrong().start();
+    assert_eq!(node.exit_code().await, 1, "{node}");
+    let mut node = wrong().start();
+    node.line("before connecting").await;
+    node.signal(Signal::SIGHUP);
+    assert_eq!(node.exit_code().await, 1, "{node}");
+    assert_eq!(node_connections(&gateway).await, 2, "{node}");
 }
 
 #[tokio::test]

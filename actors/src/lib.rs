@@ -57,7 +57,7 @@ use tracing::{debug, warn};
 
 pub use crate::announce::OPERATOR_LINES;
 pub use crate::credential_source::CredentialSources;
-pub use crate::reload::{Reload, Reloaded};
+pub use crate::reload::{ReadAgain, Reload, Reloaded};
 pub use crate::store::endpoint_to_save;
 pub use crate::supervisor::{Ending, Exit};
 

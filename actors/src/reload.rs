@@ -1,6 +1,7 @@
 //! What a running node takes over from files that were changed: credentials, policy, settings and
 //! the environment of commands. Which gateway it is connected to is none of that.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::exec::environment::BaseEnvironment;
@@ -31,7 +32,16 @@ pub struct Reloaded {
 /// Reads everything again, as at start; told whether a device token is there, which can make
 /// other credentials unnecessary. It may wait for a program or a disk, so it gets a thread of its
 /// own. An error says, ready for the operator, why everything stays as it was.
-pub type Reload = Arc<dyn Fn(bool) -> Result<Reloaded, String> + Send + Sync>;
+pub type ReadAgain = Arc<dyn Fn(bool) -> Result<Reloaded, String> + Send + Sync>;
+
+/// How to read everything again.
+pub struct Reload {
+    /// Does it.
+    pub read: ReadAgain,
+    /// The files that shared credentials may be in: while a refused credential is held back, a
+    /// change of one of them is a reason to read again.
+    pub credential_files: Arc<[PathBuf]>,
+}
 
 /// The policy and the environment of commands were read again.
 #[derive(Message)]

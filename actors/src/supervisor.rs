@@ -6,6 +6,7 @@
 //! connection actor is made with the next generation number, or the process exits with a code.
 
 mod ending;
+mod hold_back;
 mod reload;
 mod state;
 
@@ -158,6 +159,8 @@ pub(crate) struct Supervisor {
     /// terminal failure is remembered of, also when a dead device token is forgotten meanwhile.
     presented: Vec<SecretString>,
     hold_back: Option<Duration>,
+    /// Looks for another credential while one is held back.
+    credential_watch: Option<SpawnHandle>,
     family: Family,
     pairing: Option<Addr<Pairing>>,
     connection: Option<Addr<Connection>>,
@@ -202,6 +205,7 @@ impl Supervisor {
             device_token: options.device_token,
             presented: Vec::new(),
             hold_back: options.hold_back,
+            credential_watch: None,
             family,
             pairing: None,
             connection: None,
@@ -238,8 +242,9 @@ impl Supervisor {
         if self.lifecycle.is_stopping() || self.connection.is_some() {
             return;
         }
-        if let Some(retry) = self.retry.take() {
-            ctx.cancel_future(retry);
+        let waiting = [self.retry.take(), self.credential_watch.take()];
+        for handle in waiting.into_iter().flatten() {
+            ctx.cancel_future(handle);
         }
         self.generation += 1;
         if matches!(self.lifecycle.state(), State::AwaitingPairing { .. }) {
@@ -408,15 +413,7 @@ impl Actor for Supervisor {
         );
         self.pairing = Some(pairing.start());
         match self.hold_back.take() {
-            Some(wait) => {
-                self.enter(State::HeldBack { wait });
-                let status = self.lifecycle.state().status_line(&self.endpoint.url());
-                self.announcer
-                    .line(Severity::Warning, &format!("openclaw-node: {status}"));
-                notify(&[NotifyState::Ready]);
-                self.notified_ready = true;
-                self.connect_after(wait, ctx);
-            }
+            Some(wait) => self.hold_back(wait, ctx),
             None => self.connect(ctx),
         }
     }

@@ -2,18 +2,21 @@
 //! each other: variables, places, openclaw.json, the node's own settings.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::credentials::{PASSWORD_VARIABLE, TOKEN_VARIABLE};
 use crate::edge_access::{ID_VARIABLE, SECRET_VARIABLE};
-use crate::env_file::{self, EnvFileError};
+use crate::env_file::{self, EnvFileError, VariablesFile};
 use crate::environment::VariableOrigin;
-use crate::openclaw_json::{SecretInput, SecretReference, SecretSource};
+use crate::openclaw_json::{Provider, SecretInput, SecretReference, SecretSource};
+use crate::paths::expand_tilde;
 use crate::settings::{self, Settings, SettingsError};
 use crate::{Environment, OpenclawJson, OpenclawJsonError, Paths, PathsError};
 
 /// The variable by which systemd says where it provides credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+/// The state folder's file of variables.
+const DOT_ENV: &str = ".env";
 
 /// What is read at start, and again at every reload.
 #[derive(Debug, Clone)]
@@ -47,25 +50,22 @@ pub enum ConfigurationError {
 }
 
 impl Configuration {
-    /// Reads everything. `env_file` is the file of `--env-file`: it counts as the environment that
-    /// the process was started with, and wins over it.
+    /// Reads everything. The process's variables and those of the file that the service definition
+    /// names, if there is one, win over all that is kept in the state folder.
     ///
     /// # Errors
     /// [`ConfigurationError`] for whatever cannot be obeyed.
     pub fn load(
         process: &Environment,
-        env_file: Option<&Path>,
+        variables_file: Option<&VariablesFile>,
     ) -> Result<Self, ConfigurationError> {
         let mut environment = process.clone();
-        if let Some(file) = env_file {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-            for (name, value) in env_file::read_strict(&file)? {
-                environment.put(&name, value, VariableOrigin::EnvFile(file.clone()));
-            }
+        if let Some(file) = variables_file {
+            file.put_into(&mut environment)?;
         }
         let paths = Paths::from_environment(&environment)?;
         put_credentials(&mut environment)?;
-        let dot_env = paths.state_dir.join(".env");
+        let dot_env = paths.state_dir.join(DOT_ENV);
         for (name, value) in env_file::read_dot_env(&dot_env)? {
             environment.put_beneath(&name, value, VariableOrigin::DotEnv(dot_env.clone()));
         }
@@ -88,6 +88,27 @@ impl Configuration {
             .variables()
             .filter(|(name, _)| name.to_str().is_none_or(|name| !withheld.contains(name)))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// The files that the gateway's credentials may be in, whether they are there or not. Files that
+    /// openclaw.json includes are not among them.
+    #[must_use]
+    pub fn credential_files(&self, variables_file: Option<&VariablesFile>) -> Vec<PathBuf> {
+        let providers = self.openclaw_json.secrets.providers.values();
+        let of_references = providers.filter_map(|provider| match provider {
+            Provider::File(file) => Some(expand_tilde(file.path.as_ref(), &self.paths.home)),
+            Provider::Env(_) | Provider::Exec(_) | Provider::Store | Provider::Plugin => None,
+        });
+        let own = [
+            self.paths.state_dir.join(DOT_ENV),
+            self.paths.config_file.clone(),
+        ];
+        variables_file
+            .map(|file| file.path().to_owned())
+            .into_iter()
+            .chain(own)
+            .chain(of_references)
             .collect()
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use crate::text_file::{NoText, TextFile};
+use crate::{Environment, VariableOrigin};
 
 /// The largest file that is read, in bytes (config §4).
 const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -45,6 +46,62 @@ pub enum EnvFileError {
         /// Which line, from 1.
         line: usize,
     },
+}
+
+/// A file of variables that a service definition names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariablesFile {
+    /// The file of `--env-file`, which must be there and private. It counts as the environment that
+    /// the process was started with, and wins over it.
+    Given(PathBuf),
+    /// The `EnvironmentFile=` of a systemd unit, which need not be there. Its variables lie beneath
+    /// those that the process has from elsewhere.
+    OfUnit(PathBuf),
+}
+
+impl VariablesFile {
+    /// The file from which systemd took variables of this process. They are set aside, so that the
+    /// file is what says them from now on, also once it is changed; what the process has with
+    /// another value is from a drop-in, and stays.
+    ///
+    /// # Errors
+    /// [`EnvFileError`]; the variables then stay.
+    pub fn of_unit(file: PathBuf, process: &mut Environment) -> Result<Self, EnvFileError> {
+        process.set_aside(&read_unit_file(&file)?);
+        Ok(Self::OfUnit(file))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::OfUnit(path) => path,
+        }
+    }
+
+    pub(crate) fn put_into(&self, environment: &mut Environment) -> Result<(), EnvFileError> {
+        match self {
+            Self::Given(file) => {
+                let origin = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                for (name, value) in read_strict(&origin)? {
+                    environment.put(&name, value, VariableOrigin::EnvFile(origin.clone()));
+                }
+            }
+            Self::OfUnit(file) => {
+                for (name, value) in read_unit_file(file)? {
+                    environment.put_beneath(&name, value, VariableOrigin::EnvFile(file.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what systemd has read already, and as it does: a line that sets no variable is passed over.
+fn read_unit_file(file: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+    let text = read(file)?.map_or_else(String::new, |(text, _)| text);
+    let assignments = text.lines().map(str::trim).filter_map(assignment);
+    Ok(assignments.collect())
 }
 
 /// Reads the file of `--env-file`, which must be there and private; every line must set a variable,
@@ -255,6 +312,46 @@ mod tests {
     fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_units_file_is_what_says_its_variables_also_once_it_is_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("unit.env");
+        fs::write(
+            &file,
+            "TOKEN=\"a\\\"b\"\n; note\nGONE=1\nODD=of the file\nno line\n",
+        )
+        .unwrap();
+        let started_with = [
+            ("TOKEN", "a\"b"),
+            ("GONE", "1"),
+            ("ODD", "drop-in"),
+            ("OWN", "1"),
+        ];
+        let mut process: Environment = started_with.into_iter().collect();
+        let unit_file = VariablesFile::of_unit(file.clone(), &mut process).unwrap();
+        let read = || {
+            let mut environment = process.clone();
+            unit_file.put_into(&mut environment).unwrap();
+            ["TOKEN", "GONE", "ODD", "OWN", "NEW"]
+                .map(|name| environment.text(name).map(str::to_owned))
+        };
+        let values = |values: [Option<&str>; 5]| values.map(|value| value.map(str::to_owned));
+        assert_eq!(
+            read(),
+            values([Some("a\"b"), Some("1"), Some("drop-in"), Some("1"), None])
+        );
+        fs::write(&file, "TOKEN=c\nNEW=2\n").unwrap();
+        assert_eq!(
+            read(),
+            values([Some("c"), None, Some("drop-in"), Some("1"), Some("2")])
+        );
+        fs::remove_file(&file).unwrap();
+        assert_eq!(
+            read(),
+            values([None, None, Some("drop-in"), Some("1"), None])
+        );
     }
 
     #[test]

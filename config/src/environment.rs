@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub enum VariableOrigin {
     /// The process was started with it.
     Process,
-    /// The file of `--env-file`, which stands for the process environment where a service manager
-    /// has no such files of its own.
+    /// A file that a service definition names: that of `--env-file`, or a unit's
+    /// `EnvironmentFile=`. It stands for the process environment.
     EnvFile(PathBuf),
     /// A file that systemd provides as a credential (D20).
     CredentialFile(PathBuf),
@@ -98,6 +98,15 @@ impl Environment {
         self.0
             .get(OsStr::new(name))
             .map_or(&[], |variable| &variable.hidden)
+    }
+
+    /// Takes out the variables that have just these values.
+    pub(crate) fn set_aside(&mut self, variables: &[(String, String)]) {
+        for (name, value) in variables {
+            if self.raw(name) == Some(OsStr::new(value)) {
+                self.0.remove(OsStr::new(name));
+            }
+        }
     }
 
     /// Sets a variable, whatever it was.

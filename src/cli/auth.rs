@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use node_config::{
     Configuration, CredentialError, CredentialQuery, Credentials, Environment, GatewayScope,
-    GivenSecret, PassedOver, PlannedEndpoint, credentials,
+    GivenSecret, PassedOver, PlannedEndpoint, VariablesFile, credentials,
 };
 use protocol::connect::ROLE;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -121,8 +121,9 @@ impl Explain {
             ));
         }
         planned(&self.endpoint.flags(), None, environment)?;
+        let variables_file = self.env_file.clone().map(VariablesFile::Given);
         let configuration =
-            Configuration::load(environment, self.env_file.as_deref()).map_err(Failure::new)?;
+            Configuration::load(environment, variables_file.as_ref()).map_err(Failure::new)?;
         let stored = self.stored(&configuration, environment)?;
         let resolved = Credentials::resolve(CredentialQuery {
             environment: &configuration.environment,

@@ -13,7 +13,8 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Paths, PlannedEndpoint, control_socket,
+    Configuration, CredentialQuery, Environment, Paths, PlannedEndpoint, VariablesFile,
+    control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -83,11 +84,19 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .commands
         .choose()
         .map_err(|error| Failure::usage(error, environment))?;
-    let configuration = Configuration::load(environment, arguments.env_file.as_deref());
+    let (environment, variables_file) = &variables(arguments, environment);
+    let configuration = Configuration::load(environment, variables_file.as_ref());
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(arguments, setup, commands, environment, configuration),
+            start(
+                arguments,
+                setup,
+                commands,
+                environment,
+                variables_file.as_ref(),
+                configuration,
+            ),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -106,12 +115,34 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     ended.map(|ending| Exit::Node(ending.exit))
 }
 
+/// The variables that the process has of itself, and the file where the service definition keeps
+/// others.
+fn variables(
+    arguments: &Arguments,
+    environment: &Environment,
+) -> (Environment, Option<VariablesFile>) {
+    let mut process = environment.clone();
+    if let Some(file) = &arguments.env_file {
+        return (process, Some(VariablesFile::Given(file.clone())));
+    }
+    let is_unit = process.process("OPENCLAW_SYSTEMD_UNIT").is_some();
+    let Some(paths) = Paths::from_environment(&process).ok().filter(|_| is_unit) else {
+        return (process, None);
+    };
+    let file = service::systemd::environment_file(&paths.state_dir);
+    let file = VariablesFile::of_unit(file, &mut process)
+        .inspect_err(|error| warn!(%error, "a change of it is seen after a restart only"))
+        .ok();
+    (process, file)
+}
+
 /// Runs the node to its end. The state is locked until this returns.
 fn start(
     arguments: &Arguments,
     setup: Option<Setup>,
     commands: CommandChoice,
     process_environment: &Environment,
+    variables_file: Option<&VariablesFile>,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
     let Configuration {
@@ -226,7 +257,8 @@ fn start(
     let browser = browser_options(&configuration, &environment);
     let reload = reload::reload(
         process_environment,
-        arguments.env_file.as_deref(),
+        variables_file,
+        &configuration,
         shared_credentials,
         endpoint.scope(),
     );

@@ -23,10 +23,19 @@ use crate::{bounds, notify};
 /// minutes that can be configured at most (config §4.1).
 const DEADLINE: Duration = Duration::from_secs(8 * 60 + 10);
 
-/// SIGHUP.
+/// Read everything again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct ReloadRequested;
+pub(super) struct ReloadRequested(pub(super) ReloadCause);
+
+/// Why everything is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ReloadCause {
+    /// A credential is held back, and a file that may say another one was changed.
+    ChangedFile,
+    /// SIGHUP: somebody wants the node to go on.
+    Operator,
+}
 
 /// Whether a reload is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,8 +43,8 @@ pub(super) enum Reloading {
     #[default]
     No,
     Yes,
-    /// Somebody asked again meanwhile, perhaps after another change.
-    AndOnceMore,
+    /// There was cause for it again meanwhile, perhaps after another change.
+    AndOnceMore(ReloadCause),
 }
 
 impl Supervisor {
@@ -45,7 +54,11 @@ impl Supervisor {
                 let supervisor = ctx.address();
                 let watch = async move {
                     while stream.recv().await.is_some() {
-                        if supervisor.send(ReloadRequested).await.is_err() {
+                        if supervisor
+                            .send(ReloadRequested(ReloadCause::Operator))
+                            .await
+                            .is_err()
+                        {
                             break;
                         }
                     }
@@ -63,7 +76,7 @@ impl Supervisor {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Result<Reloaded, String>, &mut Context<Self>) + 'static,
     ) {
-        let reload = Arc::clone(&self.reload);
+        let reload = Arc::clone(&self.reload.read);
         let read = tokio::task::spawn_blocking(move || reload(has_device_token));
         let read = tokio::time::timeout(DEADLINE, read);
         ctx.spawn(read.into_actor(self).map(|read, actor, ctx| {
@@ -153,21 +166,30 @@ impl Supervisor {
 impl Handler<ReloadRequested> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: ReloadRequested, ctx: &mut Context<Self>) {
+    fn handle(&mut self, ReloadRequested(cause): ReloadRequested, ctx: &mut Context<Self>) {
         if self.lifecycle.is_stopping() {
             return;
         }
-        if self.reloading != Reloading::No {
-            self.reloading = Reloading::AndOnceMore;
-            return;
+        match self.reloading {
+            Reloading::No => self.reloading = Reloading::Yes,
+            Reloading::Yes => return self.reloading = Reloading::AndOnceMore(cause),
+            Reloading::AndOnceMore(other) => {
+                return self.reloading = Reloading::AndOnceMore(cause.max(other));
+            }
         }
-        self.reloading = Reloading::Yes;
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(_) => notify(&[NotifyState::Reloading]),
         }
+        let held_back: Vec<_> = self
+            .credentials
+            .select(false)
+            .secrets()
+            .into_iter()
+            .cloned()
+            .collect();
         let has_device_token = self.credentials.has_device_token();
-        self.read_again(has_device_token, ctx, |actor, read, ctx| {
+        self.read_again(has_device_token, ctx, move |actor, read, ctx| {
             match read {
                 Ok(reloaded) => {
                     actor.take_over(reloaded);
@@ -184,13 +206,16 @@ impl Handler<ReloadRequested> for Supervisor {
                 ),
             }
             notify(&[NotifyState::Ready]);
-            let once_more = actor.reloading == Reloading::AndOnceMore;
-            actor.reloading = Reloading::No;
-            if once_more {
-                return ctx.notify(ReloadRequested);
+            match std::mem::take(&mut actor.reloading) {
+                Reloading::AndOnceMore(again) => {
+                    return ctx.notify(ReloadRequested(again.max(cause)));
+                }
+                Reloading::No | Reloading::Yes => {}
             }
             // What was changed may be just what the node waits for.
-            actor.connect(ctx);
+            if cause == ReloadCause::Operator || actor.presents_other_than(&held_back) {
+                actor.connect(ctx);
+            }
         });
     }
 }

@@ -394,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn a_service_manager_that_restarts_at_once_tries_a_refused_credential_at_most_4_times_a_minute()
+    {
+        let attempts: Vec<u64> = (1..20)
+            .scan(0, |at, failures| {
+                let this = *at;
+                *at += hold_back(failures).as_secs();
+                Some(this)
+            })
+            .collect();
+        for start in &attempts {
+            let minute = *start..*start + 60;
+            let within = attempts.iter().filter(|at| minute.contains(at));
+            assert!(within.count() <= 4, "from second {start} on");
+        }
+    }
+
+    #[test]
     fn jitter_stays_within_a_fifth() {
         for random in [0, 1, 1000, u16::MAX / 2, u16::MAX] {
             let mut policy = Reconnect::default();

@@ -43,6 +43,12 @@ pub struct Systemd {
     transport: Transport,
 }
 
+/// Where the secrets of a user unit are, as upstream has it (service files §2.1).
+#[must_use]
+pub fn environment_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("node.systemd.env")
+}
+
 impl Systemd {
     /// The manager of this user. `variables` is this process's environment, of which systemd's
     /// tools see only what they need to find the manager.
@@ -59,7 +65,7 @@ impl Systemd {
             tools: Tools::new(session.variables)?,
             scope: Scope::User,
             unit_path: account.home.join(".config/systemd/user").join(UNIT),
-            environment_file: state_dir.join("node.systemd.env"),
+            environment_file: environment_file(state_dir),
             account,
             transport: session.transport,
         })

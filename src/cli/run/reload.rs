@@ -1,12 +1,12 @@
 //! What a running node reads again on SIGHUP.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use actors::{CredentialSources, Reload, Reloaded};
+use actors::{CredentialSources, ReadAgain, Reload, Reloaded};
 use exec::environment::BaseEnvironment;
 use node_config::{
     Configuration, CredentialQuery, Credentials, Environment, GatewayScope, GivenSecret,
+    VariablesFile,
 };
 use tracing::warn;
 
@@ -24,14 +24,21 @@ pub(super) enum SharedCredentials {
 /// Reads everything again as it was read at start. By then the endpoint is the saved one.
 pub(super) fn reload(
     process: &Environment,
-    env_file: Option<&Path>,
+    variables_file: Option<&VariablesFile>,
+    started_with: &Configuration,
     shared: SharedCredentials,
     endpoint: GatewayScope,
 ) -> Reload {
     let process = process.clone();
-    let env_file: Option<PathBuf> = env_file.map(Path::to_owned);
-    Arc::new(move |has_device_token| {
-        let configuration = Configuration::load(&process, env_file.as_deref())
+    let variables_file = variables_file.cloned();
+    let credential_files = match shared {
+        SharedCredentials::None => Vec::new(),
+        SharedCredentials::OfEnvironment | SharedCredentials::OfEverywhere => {
+            started_with.credential_files(variables_file.as_ref())
+        }
+    };
+    let read: ReadAgain = Arc::new(move |has_device_token| {
+        let configuration = Configuration::load(&process, variables_file.as_ref())
             .map_err(|error| error.to_string())?;
         let query = CredentialQuery {
             environment: &configuration.environment,
@@ -64,7 +71,11 @@ pub(super) fn reload(
             exec_config: configuration.openclaw_json.exec,
             settings: configuration.settings,
         })
-    })
+    });
+    Reload {
+        read,
+        credential_files: credential_files.into(),
+    }
 }
 
 /// Where the shared credentials came from.
