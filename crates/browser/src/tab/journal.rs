@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::dialogs::now;
 use super::text;
+use crate::timestamp::now;
 
 /// How many console messages are kept.
 const MESSAGES: usize = 500;

@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::dialogs::now;
 use super::journal::{cut, push};
 use super::text;
+use crate::timestamp::now;
 
 /// How many requests are kept.
 const REQUESTS: usize = 500;
