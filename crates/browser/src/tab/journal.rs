@@ -127,7 +127,7 @@ impl PageJournal {
     }
 }
 
-pub(super) fn push(ring: &mut VecDeque<Value>, value: Value, limit: usize) {
+pub(super) fn push<T>(ring: &mut VecDeque<T>, value: T, limit: usize) {
     ring.push_back(value);
     if ring.len() > limit {
         ring.pop_front();
