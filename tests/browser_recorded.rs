@@ -47,7 +47,7 @@ async fn every_recorded_call_is_answered_as_recorded() {
     let base = browser::config(gateway_port);
     let mut replay = Replay::start(&home.state_dir(), browser::cdp_port(gateway_port)).await;
     let mut running: Option<(Value, common::node::Node, NodeView)> = None;
-    let mut cases = recorded().into_iter().peekable();
+    let mut cases = recorded().into_iter();
     while let Some(case) = cases.next() {
         if case.number > *compared.end() {
             break;

@@ -1,7 +1,7 @@
 //! Replays the recorded calls in order.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -96,11 +96,6 @@ fn meant() -> BTreeMap<u64, Value> {
         .collect()
 }
 
-/// The numbers of the calls that are answered differently on purpose.
-pub(crate) fn meant_numbers() -> Vec<u64> {
-    meant().into_keys().collect()
-}
-
 /// A replay under way.
 pub(crate) struct Replay {
     names: Names,
@@ -177,9 +172,4 @@ fn replace(answer: &mut Value, pointer: &str, value: &Value) {
         Some(Value::Array(items)) => items[name.parse::<usize>().unwrap()] = value.clone(),
         _ => panic!("no {pointer} in {answer}"),
     }
-}
-
-/// Where a node keeps its state below its home.
-pub(crate) fn screenshots(state_dir: &Path) -> PathBuf {
-    state_dir.join("media/browser")
 }

@@ -72,7 +72,8 @@ pub struct Profile {
     pub driver: Driver,
     /// Its debugging endpoint, for those that have one.
     pub endpoint: Option<Endpoint>,
-    /// Never start a browser for it: it is remote, or somebody else starts it.
+    /// Never start a browser for it: it is remote, somebody else starts it, or its driver is one that
+    /// this node does not have.
     pub attach_only: bool,
     /// Its colour.
     pub color: String,
@@ -96,7 +97,7 @@ impl Profile {
     /// Whether this node starts and stops its browser.
     #[must_use]
     pub fn is_managed(&self) -> bool {
-        self.driver == Driver::Openclaw && !self.attach_only && !self.is_remote()
+        !self.attach_only
     }
 }
 

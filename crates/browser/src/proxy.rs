@@ -82,11 +82,6 @@ pub async fn call(
         return Err(CommandError::invalid("browser profile not allowed"));
     }
     let profile = requested.unwrap_or_else(|| default.to_owned());
-    if !(lists_profiles && request.query("profile").is_none()) {
-        request
-            .query
-            .insert("profile".to_owned(), profile.as_str().into());
-    }
     let staged = match &call.upload {
         Some(upload) => {
             let staged = upload::stage(&control.places().uploads_dir(), upload)?;

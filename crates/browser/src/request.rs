@@ -139,8 +139,6 @@ pub enum ActCode {
     EvaluateDisabled,
     /// An act in a batch names another tab.
     TargetIdMismatch,
-    /// The profile's driver cannot do it.
-    ExistingSessionUnsupported,
     /// The element does not let it be done.
     OperationFailed,
 }
@@ -155,7 +153,6 @@ impl ActCode {
             Self::SelectorUnsupported => "ACT_SELECTOR_UNSUPPORTED",
             Self::EvaluateDisabled => "ACT_EVALUATE_DISABLED",
             Self::TargetIdMismatch => "ACT_TARGET_ID_MISMATCH",
-            Self::ExistingSessionUnsupported => "ACT_EXISTING_SESSION_UNSUPPORTED",
             Self::OperationFailed => "ACT_OPERATION_FAILED",
         }
     }

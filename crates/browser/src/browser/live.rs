@@ -74,7 +74,7 @@ pub struct Live {
     pub is_tracing: Cell<bool>,
     graphics: RefCell<Option<Value>>,
     /// What was downloaded.
-    pub downloads: Rc<Downloads>,
+    pub downloads: Downloads,
 }
 
 impl Live {
@@ -86,7 +86,6 @@ impl Live {
         deadline: Duration,
     ) -> Result<Rc<Self>, ConnectError> {
         let cdp = Cdp::connect(&identity.websocket, deadline).await?;
-        let downloads = Rc::new(Downloads::new(places.downloads_dir()));
         let live = Rc::new(Self {
             identity,
             pid: process.as_ref().map(ServiceProcess::pid),
@@ -99,7 +98,7 @@ impl Live {
             policy,
             is_tracing: Cell::new(false),
             graphics: RefCell::default(),
-            downloads: Rc::clone(&downloads),
+            downloads: Downloads::new(places.downloads_dir()),
         });
         let observed = Rc::downgrade(&live);
         cdp.browser().on_event(move |event| {
