@@ -15,6 +15,7 @@ use crate::browser::Browser;
 use crate::element::Object;
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
+use crate::tab::chooser;
 use crate::tab::dialogs::{ARMED_FOR, Answer};
 
 /// How long an answer that is given in advance may count.
@@ -123,21 +124,14 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
     }
     let (least, most) = ARMED_BOUNDS;
     let until = Instant::now() + request.timeout_within(ARMED_FOR, least, most);
-    let served = page.tab.change(|state| {
-        state.chooser.arm(files, until);
-        state.chooser.served
-    });
-    let hold = json!({"enabled": true});
-    page.tab
-        .session()
-        .call("Page.setInterceptFileChooserDialog", hold)
-        .await?;
+    let served = page.tab.state().chooser.served;
+    chooser::arm(&page.tab, files, until).await?;
     let Some(opener) = opener else {
         return Ok(json!({"ok": true}));
     };
     let limit = Limit::new(ELEMENT_TIMEOUT);
     if let Err(failure) = click_on(&page.tab, &opener, &Click::default(), limit).await {
-        page.tab.change(|state| state.chooser.disarm());
+        chooser::disarm(&page.tab).await;
         return Err(failure.into());
     }
     let until = until.min(Instant::now() + ELEMENT_TIMEOUT);
@@ -152,7 +146,7 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
         Some(failure) => Err(RouteError::failed(failure)),
         None if is_served => Ok(json!({"ok": true})),
         None => {
-            page.tab.change(|state| state.chooser.disarm());
+            chooser::disarm(&page.tab).await;
             Err(RouteError::failed("Timeout waiting for file chooser"))
         }
     }

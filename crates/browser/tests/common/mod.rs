@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -117,6 +118,15 @@ impl Harness {
             timeout: Duration::from_secs(60),
         };
         dispatch(&self.control, &self.browser, &request).await
+    }
+
+    /// A file that pages may be given.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let folder = self.control.places().inbound_dir();
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, name).unwrap();
+        file
     }
 
     /// A snapshot of the page.
