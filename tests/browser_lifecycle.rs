@@ -221,6 +221,82 @@ async fn a_redirect_into_a_private_network_is_refused() {
     lab.node.stop().await;
 }
 
+/// A browser that somebody else started.
+struct Foreign {
+    process: tokio::process::Child,
+    _data: tempfile::TempDir,
+    port: u16,
+}
+
+impl Foreign {
+    async fn start() -> Self {
+        browser::require_chromium();
+        let data = tempfile::tempdir().unwrap();
+        let port = browser::cdp_port(browser::free_gateway_port());
+        let process = tokio::process::Command::new(browser::CHROMIUM)
+            .args(["--headless=new", "--no-sandbox", "--no-first-run"])
+            .arg(format!("--remote-debugging-port={port}"))
+            .arg(format!("--user-data-dir={}", data.path().display()))
+            .arg("about:blank")
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        until("the browser listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        })
+        .await;
+        Self {
+            process,
+            _data: data,
+            port,
+        }
+    }
+
+    /// Ends it, so that its folder can be removed.
+    async fn end(mut self) {
+        let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        self.process.wait().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_browser_is_let_go_of() {
+    let foreign = Foreign::start().await;
+    let lab = Lab::start(|config| {
+        config["browser"]["attachOnly"] = true.into();
+        config["browser"]["cdpUrl"] = format!("http://127.0.0.1:{}", foreign.port).into();
+        // Documents are looked at, for which the browser holds them.
+        config["browser"]["ssrfPolicy"] = json!({ "allowedHostnames": ["localhost"] });
+    })
+    .await;
+    let port = lab.site.authority.rsplit(':').next().unwrap().to_owned();
+    let url = format!("http://localhost:{port}/index.html");
+    let opened = lab.ask("POST", "/tabs/open", json!({ "url": url })).await;
+    assert_eq!(opened["url"], url, "{opened}");
+    // Nobody answers there, so that the page stays and asks again.
+    let visited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    visited.set_nonblocking(true).unwrap();
+    let mut visits = Vec::new();
+    let port = visited.local_addr().unwrap().port();
+    let go = format!("location.href = 'http://localhost:{port}/'");
+    let script = format!("() => {{ setInterval(() => {{ {go} }}, 100) }}");
+    let body = json!({ "kind": "evaluate", "fn": script });
+    let asked = lab.ask("POST", "/act", body).await;
+    assert_eq!(asked["ok"], true, "{asked}");
+    let stopped = lab.ask("POST", "/stop", Value::Null).await;
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    while let Ok(visit) = visited.accept() {
+        visits.push(visit);
+    }
+    for _ in 0..3 {
+        visits.push(until("the page goes on", || visited.accept().ok()).await);
+    }
+    lab.node.stop().await;
+    foreign.end().await;
+}
+
 #[tokio::test]
 async fn a_cancelled_call_ends_and_the_browser_answers_on() {
     let lab = Lab::start(|_| ()).await;

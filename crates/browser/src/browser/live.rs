@@ -175,7 +175,9 @@ impl Live {
         for (_, tab) in self.tabs.take() {
             tab.gone();
         }
-        let Some(mut process) = process else { return };
+        let Some(mut process) = process else {
+            return self.cdp.close();
+        };
         // It saves cookies when it closes by itself.
         let browser = self.cdp.browser();
         let close = browser.call_within("Browser.close", json!({}), CLOSE_DEADLINE);
