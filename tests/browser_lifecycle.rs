@@ -6,7 +6,7 @@
 mod browser;
 mod common;
 
-use common::home::Home;
+use common::home::{Home, Launch};
 use common::node::Node;
 use common::{CONNECTED, DEADLINE, invoke, until};
 use gateway::{GatewayHandle, NodeView};
@@ -25,13 +25,21 @@ struct Lab {
 
 impl Lab {
     async fn start(adjust: impl FnOnce(&mut Value)) -> Self {
+        Self::start_as(adjust, |launch| launch).await
+    }
+
+    /// The same, with a say in how the node is launched.
+    async fn start_as(
+        adjust: impl FnOnce(&mut Value),
+        launched: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         browser::require_chromium();
         let gateway = common::gateway().await;
         let home = Home::new();
         let mut config = browser::config(browser::free_gateway_port());
         adjust(&mut config);
         home.configure(&config);
-        let node = home.run(gateway.port()).start();
+        let node = launched(home.run(gateway.port())).start();
         let view = gateway.admit(DEADLINE).await.unwrap();
         node.line(CONNECTED).await;
         Self {
@@ -209,15 +217,18 @@ async fn a_redirect_into_a_private_network_is_refused() {
             "{what}: {refused}"
         );
     }
-    // A page cannot go there by itself either.
-    let script = format!(
-        "() => {{ location.href = 'http://{}/' }}",
-        lab.site.authority
+    // A page cannot go there by itself either: nobody so much as calls.
+    let forbidden = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    forbidden.set_nonblocking(true).unwrap();
+    let go = format!(
+        "location.href = 'http://{}/'",
+        forbidden.local_addr().unwrap()
     );
-    let body = json!({ "kind": "evaluate", "fn": script });
-    lab.ask("POST", "/act", body).await;
-    let seen = lab.ask("GET", "/text", Value::Null).await;
-    assert!(!seen.to_string().contains("not found"), "{seen}");
+    let body = json!({ "kind": "evaluate", "fn": format!("() => {{ {go} }}") });
+    let asked = lab.ask("POST", "/act", body).await;
+    assert_eq!(asked["ok"], true, "{asked}");
+    let called = forbidden.accept().map_err(|error| error.kind());
+    assert_eq!(called.err(), Some(std::io::ErrorKind::WouldBlock));
     lab.node.stop().await;
 }
 
@@ -299,7 +310,11 @@ async fn a_foreign_browser_is_let_go_of() {
 
 #[tokio::test]
 async fn a_cancelled_call_ends_and_the_browser_answers_on() {
-    let lab = Lab::start(|_| ()).await;
+    let lab = Lab::start_as(
+        |_| (),
+        |launch| launch.env("OPENCLAW_NODE_LOG", "info,openclaw_node_actors=debug"),
+    )
+    .await;
     lab.open("/index.html").await;
     let wait = json!({
         "method": "POST", "path": "/act", "timeoutMs": 60_000,
@@ -314,7 +329,10 @@ async fn a_cancelled_call_ends_and_the_browser_answers_on() {
     .await;
     let status = lab.ask("GET", "/", Value::Null).await;
     assert_eq!(status["running"], true);
+    assert_eq!(lab.node.lines_with("browser call cancelled"), [""; 0]);
     invoke::cancel(&lab.gateway, &lab.view, &id).await;
+    let cancelled = lab.node.line("browser call cancelled").await;
+    assert!(cancelled.contains(&id), "{cancelled}");
     let text = lab.ask("GET", "/text", Value::Null).await;
     assert!(text["text"].as_str().unwrap().contains("Welcome"), "{text}");
     assert_eq!(invoke::answers_to(&lab.gateway, &id).await, 0);
