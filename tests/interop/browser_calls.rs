@@ -13,6 +13,12 @@ use crate::waiting::{PATIENCE, eventually};
 
 /// The call that waits for what the next one causes.
 const ASKED_TOGETHER: u64 = 197;
+/// What a node writes about every call that it takes, and what makes it do so.
+const TAKEN: &str = "browser call invoke=";
+const TELLS_CALLS: (&str, &str) = (
+    "OPENCLAW_NODE_LOG",
+    "info,openclaw_node_actors::browser=debug",
+);
 
 fn configure(home: &NodeHome, config: &Value) {
     let state = home.path().join("state");
@@ -71,7 +77,10 @@ async fn every_recorded_call_is_answered_as_recorded() {
             }
             configure(&home, &config);
             replay.forget_tabs();
-            let mut node = home.start(Start::with_token(gateway.address(), TOKEN));
+            let mut node = home.start(Start {
+                environment: &[TELLS_CALLS],
+                ..Start::with_token(gateway.address(), TOKEN)
+            });
             node.wait_for_line("node host gateway connected: ", 1).await;
             if is_first {
                 node_id = operator.admit(home.name()).await;
@@ -92,9 +101,11 @@ async fn every_recorded_call_is_answered_as_recorded() {
         let here = if case.number == ASKED_TOGETHER {
             let next = cases.next().unwrap();
             let next_params = replay.params(&next);
+            let (_, node) = running.as_mut().unwrap();
             let cause = async {
-                // The first one only waits once the node has it, which nothing shows.
-                actix::clock::sleep(std::time::Duration::from_millis(500)).await;
+                // The first one only waits once the node has it.
+                let before = node.lines(TAKEN).len();
+                node.wait_for_line(TAKEN, before + 1).await;
                 ask(&operator, &node_id, &next, next_params).await
             };
             let asked = ask(&operator, &node_id, &case, params);
