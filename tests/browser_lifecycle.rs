@@ -6,12 +6,14 @@
 mod browser;
 mod common;
 
+use std::path::PathBuf;
+
 use common::home::{Home, Launch};
 use common::node::Node;
 use common::{CONNECTED, DEADLINE, invoke, until};
 use gateway::{GatewayHandle, NodeView};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde_json::{Value, json};
 
 /// A node with a browser, and the gateway that it is connected to.
@@ -117,6 +119,50 @@ async fn a_browser_starts_with_the_first_call_that_needs_it_and_ends_with_the_no
     let profile = lab.profile();
     lab.node.stop().await;
     assert_eq!(processes(&profile), [0; 0], "the node waits for its end");
+}
+
+/// Where a file of an upload is, if it is anywhere; its name is its own.
+fn staged(name: &str) -> Option<PathBuf> {
+    [
+        "/tmp/openclaw".to_owned(),
+        format!("/tmp/openclaw-{}", Uid::current()),
+    ]
+    .into_iter()
+    .filter_map(|folder| std::fs::read_dir(format!("{folder}/uploads/.proxy-uploads")).ok())
+    .flatten()
+    .map(|upload| upload.unwrap().path().join("0").join(name))
+    .find(|file| file.exists())
+}
+
+#[tokio::test]
+async fn uploads_go_with_the_node() {
+    let lab = Lab::start(|_| ()).await;
+    lab.open("/form.html").await;
+    let names = [1, 2].map(|number| format!("{number}-{}.txt", std::process::id()));
+    let upload = |name: &str, body: Value| {
+        json!({
+            "method": "POST",
+            "path": "/hooks/file-chooser",
+            "body": body,
+            "upload": {
+                "envelope": "browser-upload-v1",
+                "files": [{"name": name, "contentBase64": "aGVsbG8="}],
+            },
+        })
+    };
+    let command = "browser.proxy.upload.v1";
+    let next = upload(&names[0], json!({}));
+    let outcome = invoke::call(&lab.gateway, &lab.view, command, &next).await;
+    assert_eq!(outcome.payload()["result"]["ok"], true);
+    let (first, second) = (&names[0], &names[1]);
+    assert!(staged(first).is_some());
+    // Its call is under way when the node ends: the element does not come.
+    let never = upload(second, json!({"element": "#never"}));
+    invoke::send(&lab.gateway, &lab.view, command, invoke::params(&never)).await;
+    until("the second one is there", || staged(second)).await;
+    lab.node.stop().await;
+    assert_eq!(staged(first), None);
+    assert_eq!(staged(second), None);
 }
 
 #[tokio::test]

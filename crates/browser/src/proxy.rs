@@ -6,8 +6,9 @@ pub(crate) mod folder;
 mod mime;
 pub(crate) mod ownership;
 pub mod params;
-mod upload;
+pub mod upload;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -82,19 +83,13 @@ pub async fn call(
         return Err(CommandError::invalid("browser profile not allowed"));
     }
     let profile = requested.unwrap_or_else(|| default.to_owned());
-    let staged = match &call.upload {
-        Some(upload) => {
-            let staged = upload::stage(&control.places().uploads_dir(), upload)?;
-            let paths: Vec<Value> = staged
-                .paths
-                .iter()
-                .map(|path| path.to_string_lossy().into())
-                .collect();
-            request.body.insert("paths".to_owned(), Value::Array(paths));
-            Some(staged)
-        }
-        None => None,
-    };
+    if let Some(upload) = &call.upload {
+        let staged = upload::stage(&control.places().uploads_dir(), upload)?;
+        let paths = staged.paths().iter();
+        let paths = paths.map(|path| path.to_string_lossy().into()).collect();
+        request.body.insert("paths".to_owned(), Value::Array(paths));
+        request.upload = Some(Rc::new(staged));
+    }
     let reply = timeout(request.timeout, async {
         if is_owned_close {
             let browser = match control.browser(&profile) {
@@ -109,9 +104,6 @@ pub async fn call(
         Ok(reply) => reply?,
         Err(_) => return Err(timed_out(control, &profile, &request).await),
     };
-    if let (Ok(_), Some(staged)) = (&reply, staged) {
-        staged.keep();
-    }
     if lists_profiles && let Ok(listed) = &mut reply {
         keep_allowed(listed, &settings.allow_profiles);
     }

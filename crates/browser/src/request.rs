@@ -1,11 +1,13 @@
 //! A request to a route and its answer.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::cdp::CdpError;
+use crate::proxy::upload::Staged;
 
 /// What a route can be asked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Request {
     pub body: Map<String, Value>,
     /// How long the gateway waits.
     pub timeout: Duration,
+    /// The files that came with it; dropped, and so removed, unless a page takes them.
+    pub upload: Option<Rc<Staged>>,
 }
 
 impl Request {

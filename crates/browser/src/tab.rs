@@ -252,6 +252,14 @@ impl Tab {
         self.change(|state| state.is_gone = true);
     }
 
+    /// The page is closed: it is gone, and nobody reads any more what it was given.
+    pub fn closed(&self) {
+        self.change(|state| {
+            state.is_gone = true;
+            state.chooser.release();
+        });
+    }
+
     fn observe(self: &Rc<Self>, event: &Event, session: &Session) {
         let params = &event.params;
         match event.method.as_str() {

@@ -139,6 +139,7 @@ impl Call {
             query: self.query.clone(),
             body: self.body.clone(),
             timeout: self.timeout,
+            upload: None,
         })
     }
 }

@@ -9,24 +9,68 @@ use tracing::debug;
 
 use super::Tab;
 use crate::cdp::{CdpError, Session};
+use crate::proxy::upload::Staged;
 
 /// What is known of file choosers.
 #[derive(Debug, Default)]
 pub struct Chooser {
-    armed: Option<(Instant, Vec<PathBuf>)>,
+    armed: Option<Armed>,
+    /// Uploads that the page was given, or was to be given: it may read them as long as it is there.
+    kept: Vec<Rc<Staged>>,
     /// How many choosers were given files.
     pub served: u64,
     /// Why the last one was not.
     pub failure: Option<String>,
 }
 
+/// Files that wait for a chooser.
+#[derive(Debug)]
+struct Armed {
+    until: Instant,
+    files: Vec<PathBuf>,
+    /// The upload that the files belong to.
+    upload: Option<Rc<Staged>>,
+}
+
+impl Chooser {
+    /// Keeps an upload until the page is gone.
+    pub fn keep(&mut self, upload: &Rc<Staged>) {
+        if !self.kept.iter().any(|kept| Rc::ptr_eq(kept, upload)) {
+            self.kept.push(Rc::clone(upload));
+        }
+    }
+
+    /// The page is gone, and nobody reads its uploads any more.
+    pub fn release(&mut self) {
+        self.armed = None;
+        self.kept.clear();
+    }
+
+    /// The page outlives this node's interest in it, and may still read what it was given.
+    pub fn leave(&mut self) {
+        let armed = self.armed.take().and_then(|armed| armed.upload);
+        for upload in self.kept.drain(..).chain(armed) {
+            upload.leave();
+        }
+    }
+}
+
 /// Gives these files to the next chooser that opens before `until`. Until then no chooser is shown.
 ///
 /// # Errors
 /// [`CdpError`].
-pub async fn arm(tab: &Rc<Tab>, files: Vec<PathBuf>, until: Instant) -> Result<(), CdpError> {
+pub async fn arm(
+    tab: &Rc<Tab>,
+    files: Vec<PathBuf>,
+    upload: Option<Rc<Staged>>,
+    until: Instant,
+) -> Result<(), CdpError> {
     tab.change(|state| {
-        state.chooser.armed = Some((until, files));
+        state.chooser.armed = Some(Armed {
+            until,
+            files,
+            upload,
+        });
         state.chooser.failure = None;
     });
     let expiring = Rc::downgrade(tab);
@@ -35,7 +79,7 @@ pub async fn arm(tab: &Rc<Tab>, files: Vec<PathBuf>, until: Instant) -> Result<(
         let Some(tab) = expiring.upgrade() else {
             return;
         };
-        let armed = tab.state().chooser.armed.as_ref().map(|(until, _)| *until);
+        let armed = tab.state().chooser.armed.as_ref().map(|armed| armed.until);
         if armed == Some(until) {
             disarm(&tab).await;
         }
@@ -71,11 +115,12 @@ async fn let_go(tab: &Tab) {
 pub(super) fn on_opened(tab: &Rc<Tab>, session: Session, params: &Value) {
     let armed = tab.change(|state| state.chooser.armed.take());
     let tab = Rc::clone(tab);
-    let Some((_, files)) = armed.filter(|(until, _)| *until > Instant::now()) else {
+    let Some(armed) = armed.filter(|armed| armed.until > Instant::now()) else {
         actix_rt::spawn(async move { let_go(&tab).await });
         return;
     };
-    let files: Vec<String> = files
+    let files: Vec<String> = armed
+        .files
         .iter()
         .map(|file| file.to_string_lossy().into_owned())
         .collect();
@@ -85,7 +130,12 @@ pub(super) fn on_opened(tab: &Rc<Tab>, session: Session, params: &Value) {
         let set = session.call("DOM.setFileInputFiles", given).await;
         let_go(&tab).await;
         tab.change(|state| match set {
-            Ok(_) => state.chooser.served += 1,
+            Ok(_) => {
+                state.chooser.served += 1;
+                if let Some(upload) = &armed.upload {
+                    state.chooser.keep(upload);
+                }
+            }
             Err(error) => state.chooser.failure = Some(error.to_string()),
         });
     });
