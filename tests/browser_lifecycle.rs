@@ -172,9 +172,11 @@ async fn a_browser_that_died_is_started_again() {
     let pid = lab.ask("GET", "/", Value::Null).await["pid"]
         .as_i64()
         .unwrap();
+    let socket = std::fs::read_link(format!("{}/SingletonSocket", lab.profile())).unwrap();
     kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
     nobody_is_left(&lab.profile()).await;
     let tab = lab.open("/form.html").await;
+    assert!(!socket.parent().unwrap().exists(), "its socket is removed");
     assert_eq!(tab["url"], lab.site.url("/form.html"), "{tab}");
     let again = lab.ask("GET", "/", Value::Null).await;
     assert_ne!(again["pid"].as_i64().unwrap(), pid);
@@ -188,14 +190,20 @@ async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
     let profile = lab.profile();
     let before = processes(&profile);
     assert_ne!(before, [0; 0]);
+    let socket = std::fs::read_link(format!("{profile}/SingletonSocket")).unwrap();
     lab.node.kill().await;
     let node = lab.home.run(lab.gateway.port()).start();
+    let view = lab.gateway.admit(DEADLINE).await.unwrap();
     node.line(CONNECTED).await;
     until("the old browser is gone", || {
         let left = processes(&profile);
         before.iter().all(|pid| !left.contains(pid)).then_some(())
     })
     .await;
+    let start = json!({ "method": "POST", "path": "/start" });
+    let started = invoke::call(&lab.gateway, &view, "browser.proxy", &start).await;
+    assert_eq!(started.payload()["result"]["ok"], true);
+    assert!(!socket.parent().unwrap().exists(), "its socket is removed");
     node.stop().await;
 }
 
@@ -310,10 +318,10 @@ impl Foreign {
         }
     }
 
-    /// Ends it, so that its folder can be removed.
+    /// Ends it, so that its folder can be removed. After TERM it would leave another one.
     async fn end(mut self) {
         let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
-        kill(pid, Signal::SIGTERM).unwrap();
+        kill(pid, Signal::SIGINT).unwrap();
         self.process.wait().await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Starting a managed browser: its folder, its arguments, and waiting until it listens
 //! (browser proxy §3.2).
 
-mod profile_folder;
+pub(crate) mod profile_folder;
 
 use std::cell::RefCell;
 use std::ffi::OsString;

@@ -18,7 +18,7 @@ use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
 use crate::endpoint::Endpoint;
 use crate::executable::Executable;
-use crate::launch::{Headless, STOP_GRACE};
+use crate::launch::{Headless, STOP_GRACE, profile_folder};
 use crate::navigation::Policy;
 use crate::request::RouteError;
 use crate::tab::{Tab, text};
@@ -196,6 +196,9 @@ impl Live {
                     .ok();
             }
             process.stop(STOP_GRACE).await;
+        }
+        if let Some(folder) = &self.identity.user_data_dir {
+            profile_folder::remove_socket(folder);
         }
         // Not before: until then a page may read what it was given.
         for tab in tabs.values() {
