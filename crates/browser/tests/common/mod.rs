@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use node_config::BrowserSettings;
 use openclaw_node_browser::browser::Browser;
 use openclaw_node_browser::control::{Control, ControlOptions, Places};
+use openclaw_node_browser::executable;
 use openclaw_node_browser::proxy::{CommandError, ProxyCommand, call};
 use openclaw_node_browser::request::{Method, Reply, Request};
 use openclaw_node_browser::routes::dispatch;
@@ -19,6 +21,9 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// Set where tests must not be skipped, as in `.ci/run`.
+const REQUIRED: &str = "OPENCLAW_NODE_REQUIRE_CHROMIUM";
 
 /// Pages by path.
 type Pages = HashMap<&'static str, &'static str>;
@@ -38,6 +43,9 @@ pub(crate) fn with_pages(
     settings: impl FnOnce(&mut BrowserSettings),
     test: impl AsyncFnOnce(&Harness),
 ) {
+    if !has_browser() {
+        return;
+    }
     let pages: Pages = pages.iter().copied().collect();
     let start = *pages.keys().find(|path| **path == "/").unwrap_or(&"/");
     let mut browser_settings = BrowserSettings {
@@ -53,6 +61,18 @@ pub(crate) fn with_pages(
         test(&harness).await;
         harness.control.shut_down().await;
     });
+}
+
+/// Whether there is a browser; a line says that a test is skipped where there is none.
+fn has_browser() -> bool {
+    let found = executable::find(None);
+    if let Err(error) = &found {
+        let line = format!("skipped: {error}\n");
+        assert!(std::env::var_os(REQUIRED).is_none(), "{line}");
+        // Past the harness, which shows only what failed.
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    found.is_ok()
 }
 
 impl Harness {
