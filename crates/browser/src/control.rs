@@ -9,8 +9,8 @@ use std::rc::Rc;
 use node_config::BrowserSettings;
 
 use crate::browser::Browser;
-use crate::endpoint::EndpointError;
-use crate::profile::Profiles;
+
+use crate::profile::{ProfileError, Profiles};
 use crate::proxy::folder::temporary_folder;
 use crate::request::RouteError;
 
@@ -85,7 +85,7 @@ impl Control {
     ///
     /// # Errors
     /// A CDP URL that is none.
-    pub fn new(mut options: ControlOptions) -> Result<Self, EndpointError> {
+    pub fn new(mut options: ControlOptions) -> Result<Self, ProfileError> {
         options.places.temporary = temporary_folder(&options.places.temporary);
         Ok(Self {
             profiles: Profiles::resolve(&options.settings)?,
