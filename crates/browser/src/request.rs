@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::cdp::CdpError;
+use crate::coerce;
 use crate::proxy::upload::Staged;
 
 /// What a route can be asked with.
@@ -75,13 +76,13 @@ impl Request {
     /// A finite number in the body, which may be written as text.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {
-        to_number(self.body.get(name)?)
+        coerce::number(self.body.get(name))
     }
 
     /// A finite number in the query.
     #[must_use]
     pub fn query_number(&self, name: &str) -> Option<f64> {
-        to_number(self.query.get(name)?)
+        coerce::number(self.query.get(name))
     }
 
     /// `timeoutMs` of the body, kept within bounds.
@@ -104,7 +105,8 @@ impl Request {
     }
 }
 
-fn trimmed(value: Option<&Value>) -> Option<&str> {
+/// A text without surrounding white space; a blank one is absent.
+pub(crate) fn trimmed(value: Option<&Value>) -> Option<&str> {
     let text = value?.as_str()?.trim();
     (!text.is_empty()).then_some(text)
 }
@@ -119,15 +121,6 @@ fn to_flag(value: &Value) -> Option<bool> {
         },
         _ => None,
     }
-}
-
-fn to_number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .filter(|number: &f64| number.is_finite())
 }
 
 /// Codes of failed acts that the gateway knows (browser proxy §6).

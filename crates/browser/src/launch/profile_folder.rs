@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -10,6 +10,8 @@ use nix::sys::signal::kill;
 use nix::unistd::{Pid, Uid};
 use serde_json::{Map, Value, json};
 use tracing::debug;
+
+use crate::proxy::folder::{make_private, write_private};
 
 /// A browser's own lock: a symbolic link that names the machine and the process.
 const LOCK: &str = "SingletonLock";
@@ -92,10 +94,7 @@ fn is_browser_in(pid: i32, folder: &Path) -> bool {
 /// browser make these files in a start of their own; a browser completes them just as well.
 pub(super) fn prepare(folder: &Path, profile: &str, downloads: &Path) -> io::Result<()> {
     let default = folder.join("Default");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&default)?;
+    make_private(&default)?;
     let preferences = default.join("Preferences");
     merge(
         &preferences,
@@ -131,12 +130,7 @@ fn merge(file: &Path, members: Value) -> io::Result<()> {
     }
     let written = file.with_extension("openclaw");
     fs::remove_file(&written).ok();
-    let mut target = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&written)?;
-    io::Write::write_all(&mut target, document.to_string().as_bytes())?;
+    write_private(&written, document.to_string().as_bytes())?;
     fs::rename(&written, file)
 }
 

@@ -3,8 +3,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +15,7 @@ use uuid::Uuid;
 
 use super::CommandError;
 use super::files::{COUNT_LIMIT, FILE_LIMIT_BYTES, TOTAL_LIMIT_BYTES};
-use super::folder::make_private;
+use super::folder::{make_private, write_private};
 
 /// Below the uploads folder; a name that pages' own uploads do not have.
 const STAGING: &str = ".proxy-uploads";
@@ -98,29 +97,16 @@ pub(super) fn stage(uploads: &Path, upload: &Value) -> Result<Staged, CommandErr
         paths: Vec::with_capacity(files.len()),
         is_left: Cell::new(false),
     };
-    make_folder(&staged.folder).map_err(failed)?;
-    write(&staged.folder.join(MARKER), MARKER_CONTENT.as_bytes()).map_err(failed)?;
+    make_private(&staged.folder).map_err(failed)?;
+    write_private(&staged.folder.join(MARKER), MARKER_CONTENT.as_bytes()).map_err(failed)?;
     for (index, file) in files.iter().enumerate() {
         let folder = staged.folder.join(index.to_string());
-        make_folder(&folder).map_err(failed)?;
+        make_private(&folder).map_err(failed)?;
         let path = folder.join(&file.name);
-        write(&path, &file.content).map_err(failed)?;
+        write_private(&path, &file.content).map_err(failed)?;
         staged.paths.push(path);
     }
     Ok(staged)
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(folder)
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(content)
 }
 
 fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
