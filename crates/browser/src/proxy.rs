@@ -52,14 +52,19 @@ pub async fn call(
     command: ProxyCommand,
     params: Option<&str>,
 ) -> Result<String, CommandError> {
-    let call = Call::decode(command, params)?;
+    let Call {
+        asked,
+        profile,
+        envelope,
+        upload,
+    } = Call::decode(command, params)?;
     let settings = control.settings();
     if !settings.proxy_enabled {
         return Err(CommandError(
             "UNAVAILABLE: node browser proxy disabled".to_owned(),
         ));
     }
-    let mut request = call.request()?;
+    let mut request = asked.into_request()?;
     let is_owned_close = request.path == ownership::PATH;
     if is_owned_close {
         ownership::check(&request)?;
@@ -71,7 +76,7 @@ pub async fn call(
     }
     refuse_mutation(&request)?;
     refuse_host_local(&request)?;
-    let requested = requested_profile(&request, &call);
+    let requested = requested_profile(&request, profile.as_deref());
     let lists_profiles = request.path == "/profiles";
     let default = control.profiles().default_name();
     if lists_profiles && requested.is_none() {
@@ -83,8 +88,8 @@ pub async fn call(
         return Err(CommandError::invalid("browser profile not allowed"));
     }
     let profile = requested.unwrap_or_else(|| default.to_owned());
-    if let Some(upload) = &call.upload {
-        let staged = upload::stage(&control.places().uploads_dir(), upload)?;
+    if let Some(upload) = upload {
+        let staged = upload::stage(&control.places().uploads_dir(), &upload)?;
         let paths = staged.paths().iter();
         let paths = paths.map(|path| path.to_string_lossy().into()).collect();
         request.body.insert("paths".to_owned(), Value::Array(paths));
@@ -108,7 +113,7 @@ pub async fn call(
         keep_allowed(listed, &settings.allow_profiles);
     }
     let route = route_of(control, &profile, lists_profiles);
-    answer(reply, call.envelope, route)
+    answer(reply, envelope, route)
 }
 
 async fn dispatch(control: &Control, profile: &str, request: &Request) -> Reply {
@@ -180,11 +185,11 @@ fn route_of(control: &Control, profile: &str, lists_profiles: bool) -> Value {
     }
 }
 
-fn requested_profile(request: &Request, call: &Call) -> Option<String> {
+fn requested_profile(request: &Request, fallback: Option<&str>) -> Option<String> {
     request
         .query("profile")
         .or_else(|| request.text("profile"))
-        .or(call.profile.as_deref())
+        .or(fallback)
         .map(str::to_owned)
 }
 

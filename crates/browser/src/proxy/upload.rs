@@ -112,10 +112,8 @@ pub(super) fn stage(uploads: &Path, upload: &Value) -> Result<Staged, CommandErr
 fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
     let invalid =
         |what: &str| CommandError::invalid(format_args!("invalid browser proxy upload {what}"));
-    let text = |value: &Value, name: &str| -> Option<String> {
-        value.get(name).and_then(Value::as_str).map(str::to_owned)
-    };
-    if text(upload, "envelope").as_deref() != Some("browser-upload-v1") {
+    let envelope = upload.get("envelope").and_then(Value::as_str);
+    if envelope != Some("browser-upload-v1") {
         return Err(invalid("envelope"));
     }
     let listed = match upload.get("files") {
@@ -130,14 +128,15 @@ fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
     let mut total = 0_usize;
     let mut files = Vec::with_capacity(listed.len());
     for file in listed {
-        let (Some(name), Some(encoded)) = (text(file, "name"), text(file, "contentBase64")) else {
+        let text = |member: &str| file.get(member).and_then(Value::as_str);
+        let (Some(name), Some(encoded)) = (text("name"), text("contentBase64")) else {
             return Err(invalid("file"));
         };
         if name.trim().is_empty() {
             return Err(invalid("file"));
         }
         // Strict: what does not decode to exactly these characters again is refused too.
-        let content = STANDARD.decode(&encoded).map_err(|_| invalid("encoding"))?;
+        let content = STANDARD.decode(encoded).map_err(|_| invalid("encoding"))?;
         if content.len() > FILE_LIMIT_BYTES {
             return Err(CommandError::invalid(
                 "browser proxy file exceeds 10 MiB limit",
@@ -150,7 +149,7 @@ fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
             ));
         }
         files.push(UploadFile {
-            name: safe_name(&name),
+            name: safe_name(name),
             content,
         });
     }
