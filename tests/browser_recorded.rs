@@ -21,13 +21,7 @@ const REFUSED_BY_GATEWAY: [u64; 6] = [217, 218, 219, 245, 248, 260];
 const ASKED_TOGETHER: u64 = 197;
 
 async fn ask(gateway: &GatewayHandle, node: &NodeView, case: &Recorded, params: Value) -> Value {
-    let invoke = json!({
-        "nodeId": node.node_id,
-        "command": case.command,
-        "params": params,
-        "timeoutMs": 120_000,
-        "idempotencyKey": uuid::Uuid::new_v4().to_string(),
-    });
+    let invoke = case.invoke(&node.node_id, params);
     outcome(match gateway.call("node.invoke", invoke).await {
         Ok(mut answer) => Ok(answer["payload"].take()),
         Err(CallError::Refused(error)) => Err((error.code, error.message, error.details)),

@@ -57,6 +57,17 @@ pub(crate) fn recorded() -> Vec<Recorded> {
 }
 
 impl Recorded {
+    /// The `node.invoke` that asks a node.
+    pub(crate) fn invoke(&self, node_id: &str, params: Value) -> Value {
+        json!({
+            "nodeId": node_id,
+            "command": self.command,
+            "params": params,
+            "timeoutMs": 120_000,
+            "idempotencyKey": uuid::Uuid::new_v4().to_string(),
+        })
+    }
+
     /// The node's configuration for this call. An empty one of its own is one without the policy
     /// that all others were recorded with.
     pub(crate) fn config(&self, base: &Value) -> Value {

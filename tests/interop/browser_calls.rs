@@ -27,13 +27,7 @@ fn configure(home: &NodeHome, config: &Value) {
 }
 
 async fn ask(operator: &Operator, node_id: &str, case: &replay::Recorded, params: Value) -> Value {
-    let invoke = json!({
-        "nodeId": node_id,
-        "command": case.command,
-        "params": params,
-        "timeoutMs": 120_000,
-        "idempotencyKey": unique("browser"),
-    });
+    let invoke = case.invoke(node_id, params);
     replay::outcome(match operator.ask_node("node.invoke", invoke).await {
         Ok(mut answer) => Ok(answer["payload"].take()),
         Err(error) => Err((error.code, error.message, error.details)),
