@@ -6,12 +6,14 @@
 mod browser;
 mod common;
 
-use common::home::Home;
+use std::path::PathBuf;
+
+use common::home::{Home, Launch};
 use common::node::Node;
 use common::{CONNECTED, DEADLINE, invoke, until};
 use gateway::{GatewayHandle, NodeView};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde_json::{Value, json};
 
 /// A node with a browser, and the gateway that it is connected to.
@@ -25,13 +27,20 @@ struct Lab {
 
 impl Lab {
     async fn start(adjust: impl FnOnce(&mut Value)) -> Self {
-        browser::require_chromium();
+        Self::start_as(adjust, |launch| launch).await
+    }
+
+    /// The same, with a say in how the node is launched.
+    async fn start_as(
+        adjust: impl FnOnce(&mut Value),
+        launched: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let gateway = common::gateway().await;
         let home = Home::new();
         let mut config = browser::config(browser::free_gateway_port());
         adjust(&mut config);
         home.configure(&config);
-        let node = home.run(gateway.port()).start();
+        let node = launched(home.run(gateway.port())).start();
         let view = gateway.admit(DEADLINE).await.unwrap();
         node.line(CONNECTED).await;
         Self {
@@ -91,6 +100,9 @@ async fn nobody_is_left(what: &str) {
 
 #[tokio::test]
 async fn a_browser_starts_with_the_first_call_that_needs_it_and_ends_with_the_node() {
+    if !browser::has_chromium() {
+        return;
+    }
     let lab = Lab::start(|_| ()).await;
     let status = lab.ask("GET", "/", Value::Null).await;
     assert_eq!(status["running"], false, "{status}");
@@ -111,16 +123,68 @@ async fn a_browser_starts_with_the_first_call_that_needs_it_and_ends_with_the_no
     assert_eq!(processes(&profile), [0; 0], "the node waits for its end");
 }
 
+/// Where a file of an upload is, if it is anywhere; its name is its own.
+fn staged(name: &str) -> Option<PathBuf> {
+    [
+        "/tmp/openclaw".to_owned(),
+        format!("/tmp/openclaw-{}", Uid::current()),
+    ]
+    .into_iter()
+    .filter_map(|folder| std::fs::read_dir(format!("{folder}/uploads/.proxy-uploads")).ok())
+    .flatten()
+    .map(|upload| upload.unwrap().path().join("0").join(name))
+    .find(|file| file.exists())
+}
+
+#[tokio::test]
+async fn uploads_go_with_the_node() {
+    if !browser::has_chromium() {
+        return;
+    }
+    let lab = Lab::start(|_| ()).await;
+    lab.open("/form.html").await;
+    let names = [1, 2].map(|number| format!("{number}-{}.txt", std::process::id()));
+    let upload = |name: &str, body: Value| {
+        json!({
+            "method": "POST",
+            "path": "/hooks/file-chooser",
+            "body": body,
+            "upload": {
+                "envelope": "browser-upload-v1",
+                "files": [{"name": name, "contentBase64": "aGVsbG8="}],
+            },
+        })
+    };
+    let command = "browser.proxy.upload.v1";
+    let next = upload(&names[0], json!({}));
+    let outcome = invoke::call(&lab.gateway, &lab.view, command, &next).await;
+    assert_eq!(outcome.payload()["result"]["ok"], true);
+    let (first, second) = (&names[0], &names[1]);
+    assert!(staged(first).is_some());
+    // Its call is under way when the node ends: the element does not come.
+    let never = upload(second, json!({"element": "#never"}));
+    invoke::send(&lab.gateway, &lab.view, command, invoke::params(&never)).await;
+    until("the second one is there", || staged(second)).await;
+    lab.node.stop().await;
+    assert_eq!(staged(first), None);
+    assert_eq!(staged(second), None);
+}
+
 #[tokio::test]
 async fn a_browser_that_died_is_started_again() {
+    if !browser::has_chromium() {
+        return;
+    }
     let lab = Lab::start(|_| ()).await;
     lab.open("/index.html").await;
     let pid = lab.ask("GET", "/", Value::Null).await["pid"]
         .as_i64()
         .unwrap();
+    let socket = std::fs::read_link(format!("{}/SingletonSocket", lab.profile())).unwrap();
     kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
     nobody_is_left(&lab.profile()).await;
     let tab = lab.open("/form.html").await;
+    assert!(!socket.parent().unwrap().exists(), "its socket is removed");
     assert_eq!(tab["url"], lab.site.url("/form.html"), "{tab}");
     let again = lab.ask("GET", "/", Value::Null).await;
     assert_ne!(again["pid"].as_i64().unwrap(), pid);
@@ -129,24 +193,36 @@ async fn a_browser_that_died_is_started_again() {
 
 #[tokio::test]
 async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
+    if !browser::has_chromium() {
+        return;
+    }
     let lab = Lab::start(|_| ()).await;
     lab.open("/index.html").await;
     let profile = lab.profile();
     let before = processes(&profile);
     assert_ne!(before, [0; 0]);
+    let socket = std::fs::read_link(format!("{profile}/SingletonSocket")).unwrap();
     lab.node.kill().await;
     let node = lab.home.run(lab.gateway.port()).start();
+    let view = lab.gateway.admit(DEADLINE).await.unwrap();
     node.line(CONNECTED).await;
     until("the old browser is gone", || {
         let left = processes(&profile);
         before.iter().all(|pid| !left.contains(pid)).then_some(())
     })
     .await;
+    let start = json!({ "method": "POST", "path": "/start" });
+    let started = invoke::call(&lab.gateway, &view, "browser.proxy", &start).await;
+    assert_eq!(started.payload()["result"]["ok"], true);
+    assert!(!socket.parent().unwrap().exists(), "its socket is removed");
     node.stop().await;
 }
 
 #[tokio::test]
 async fn at_most_eight_pages_stay_open() {
+    if !browser::has_chromium() {
+        return;
+    }
     let lab = Lab::start(|_| ()).await;
     for _ in 0..10 {
         lab.open("/index.html").await;
@@ -189,6 +265,9 @@ async fn without_a_browser_a_call_names_the_remedy() {
 
 #[tokio::test]
 async fn a_redirect_into_a_private_network_is_refused() {
+    if !browser::has_chromium() {
+        return;
+    }
     let lab = Lab::start(|config| {
         // Only this name may be private, so that a server of this test can be asked at all.
         config["browser"]["ssrfPolicy"] = json!({ "allowedHostnames": ["localhost"] });
@@ -209,21 +288,109 @@ async fn a_redirect_into_a_private_network_is_refused() {
             "{what}: {refused}"
         );
     }
-    // A page cannot go there by itself either.
-    let script = format!(
-        "() => {{ location.href = 'http://{}/' }}",
-        lab.site.authority
+    // A page cannot go there by itself either: nobody so much as calls.
+    let forbidden = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    forbidden.set_nonblocking(true).unwrap();
+    let go = format!(
+        "location.href = 'http://{}/'",
+        forbidden.local_addr().unwrap()
     );
-    let body = json!({ "kind": "evaluate", "fn": script });
-    lab.ask("POST", "/act", body).await;
-    let seen = lab.ask("GET", "/text", Value::Null).await;
-    assert!(!seen.to_string().contains("not found"), "{seen}");
+    let body = json!({ "kind": "evaluate", "fn": format!("() => {{ {go} }}") });
+    let asked = lab.ask("POST", "/act", body).await;
+    assert_eq!(asked["ok"], true, "{asked}");
+    let called = forbidden.accept().map_err(|error| error.kind());
+    assert_eq!(called.err(), Some(std::io::ErrorKind::WouldBlock));
     lab.node.stop().await;
+}
+
+/// A browser that somebody else started.
+struct Foreign {
+    process: tokio::process::Child,
+    _data: tempfile::TempDir,
+    port: u16,
+}
+
+impl Foreign {
+    async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let port = browser::cdp_port(browser::free_gateway_port());
+        let process = tokio::process::Command::new(browser::CHROMIUM)
+            .args(["--headless=new", "--no-sandbox", "--no-first-run"])
+            .arg(format!("--remote-debugging-port={port}"))
+            .arg(format!("--user-data-dir={}", data.path().display()))
+            .arg("about:blank")
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        until("the browser listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        })
+        .await;
+        Self {
+            process,
+            _data: data,
+            port,
+        }
+    }
+
+    /// Ends it, so that its folder can be removed. After TERM it would leave another one.
+    async fn end(mut self) {
+        let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        self.process.wait().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_browser_is_let_go_of() {
+    if !browser::has_chromium() {
+        return;
+    }
+    let foreign = Foreign::start().await;
+    let lab = Lab::start(|config| {
+        config["browser"]["attachOnly"] = true.into();
+        config["browser"]["cdpUrl"] = format!("http://127.0.0.1:{}", foreign.port).into();
+        // Documents are looked at, for which the browser holds them.
+        config["browser"]["ssrfPolicy"] = json!({ "allowedHostnames": ["localhost"] });
+    })
+    .await;
+    let port = lab.site.authority.rsplit(':').next().unwrap().to_owned();
+    let url = format!("http://localhost:{port}/index.html");
+    let opened = lab.ask("POST", "/tabs/open", json!({ "url": url })).await;
+    assert_eq!(opened["url"], url, "{opened}");
+    // Nobody answers there, so that the page stays and asks again.
+    let visited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    visited.set_nonblocking(true).unwrap();
+    let mut visits = Vec::new();
+    let port = visited.local_addr().unwrap().port();
+    let go = format!("location.href = 'http://localhost:{port}/'");
+    let script = format!("() => {{ setInterval(() => {{ {go} }}, 100) }}");
+    let body = json!({ "kind": "evaluate", "fn": script });
+    let asked = lab.ask("POST", "/act", body).await;
+    assert_eq!(asked["ok"], true, "{asked}");
+    let stopped = lab.ask("POST", "/stop", Value::Null).await;
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    while let Ok(visit) = visited.accept() {
+        visits.push(visit);
+    }
+    for _ in 0..3 {
+        visits.push(until("the page goes on", || visited.accept().ok()).await);
+    }
+    lab.node.stop().await;
+    foreign.end().await;
 }
 
 #[tokio::test]
 async fn a_cancelled_call_ends_and_the_browser_answers_on() {
-    let lab = Lab::start(|_| ()).await;
+    if !browser::has_chromium() {
+        return;
+    }
+    let lab = Lab::start_as(
+        |_| (),
+        |launch| launch.env("OPENCLAW_NODE_LOG", "info,openclaw_node_actors=debug"),
+    )
+    .await;
     lab.open("/index.html").await;
     let wait = json!({
         "method": "POST", "path": "/act", "timeoutMs": 60_000,
@@ -238,7 +405,10 @@ async fn a_cancelled_call_ends_and_the_browser_answers_on() {
     .await;
     let status = lab.ask("GET", "/", Value::Null).await;
     assert_eq!(status["running"], true);
+    assert_eq!(lab.node.lines_with("browser call cancelled"), [""; 0]);
     invoke::cancel(&lab.gateway, &lab.view, &id).await;
+    let cancelled = lab.node.line("browser call cancelled").await;
+    assert!(cancelled.contains(&id), "{cancelled}");
     let text = lab.ask("GET", "/text", Value::Null).await;
     assert!(text["text"].as_str().unwrap().contains("Welcome"), "{text}");
     assert_eq!(invoke::answers_to(&lab.gateway, &id).await, 0);

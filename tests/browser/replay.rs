@@ -1,7 +1,7 @@
 //! Replays the recorded calls in order.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,17 @@ pub(crate) fn recorded() -> Vec<Recorded> {
 }
 
 impl Recorded {
+    /// The `node.invoke` that asks a node.
+    pub(crate) fn invoke(&self, node_id: &str, params: Value) -> Value {
+        json!({
+            "nodeId": node_id,
+            "command": self.command,
+            "params": params,
+            "timeoutMs": 120_000,
+            "idempotencyKey": uuid::Uuid::new_v4().to_string(),
+        })
+    }
+
     /// The node's configuration for this call. An empty one of its own is one without the policy
     /// that all others were recorded with.
     pub(crate) fn config(&self, base: &Value) -> Value {
@@ -94,11 +105,6 @@ fn meant() -> BTreeMap<u64, Value> {
         .into_iter()
         .map(|(number, answer)| (number.parse().unwrap(), answer))
         .collect()
-}
-
-/// The numbers of the calls that are answered differently on purpose.
-pub(crate) fn meant_numbers() -> Vec<u64> {
-    meant().into_keys().collect()
 }
 
 /// A replay under way.
@@ -177,9 +183,4 @@ fn replace(answer: &mut Value, pointer: &str, value: &Value) {
         Some(Value::Array(items)) => items[name.parse::<usize>().unwrap()] = value.clone(),
         _ => panic!("no {pointer} in {answer}"),
     }
-}
-
-/// Where a node keeps its state below its home.
-pub(crate) fn screenshots(state_dir: &Path) -> PathBuf {
-    state_dir.join("media/browser")
 }

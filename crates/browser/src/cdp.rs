@@ -114,7 +114,8 @@ impl Drop for Shared {
     }
 }
 
-/// A connection to a browser. Cheap to clone; the socket closes with the last clone and session.
+/// A connection to a browser. Cheap to clone; the socket closes with the last clone and session, which
+/// handlers of events may hold for ever, or with [`Cdp::close`].
 #[derive(Clone)]
 pub struct Cdp(Rc<Shared>);
 
@@ -198,6 +199,15 @@ impl Cdp {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.is_closed.get()
+    }
+
+    /// Hangs up, whoever still holds the connection or a session of it. The browser undoes what
+    /// lasts only as long as somebody listens, such as holding requests.
+    pub fn close(&self) {
+        if let Some(task) = self.0.task.take() {
+            task.abort();
+        }
+        self.0.close();
     }
 
     /// Waits until the socket is gone.

@@ -29,18 +29,11 @@ pub(crate) fn truth(value: Option<&Value>) -> Option<bool> {
 pub(crate) fn number(value: Option<&Value>) -> Option<f64> {
     match value? {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => {
-            let text = text.trim();
-            // Rust also reads `inf` and `nan`.
-            let is_decimal = text
-                .chars()
-                .all(|next| next.is_ascii_digit() || "+-.eE".contains(next));
-            text.parse()
-                .ok()
-                .filter(|number: &f64| is_decimal && number.is_finite())
-        }
+        Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
+    // Rust also reads `inf` and `nan`.
+    .filter(|number: &f64| number.is_finite())
 }
 
 /// An integer that JavaScript holds exactly, or its decimal text.

@@ -9,9 +9,8 @@ use std::rc::Rc;
 use node_config::BrowserSettings;
 
 use crate::browser::Browser;
-use crate::endpoint::EndpointError;
-use crate::profile::Profiles;
-use crate::proxy::folder::temporary_folder;
+use crate::profile::{ProfileError, Profiles};
+use crate::proxy::folder::{NoFolder, temporary_folder};
 use crate::request::RouteError;
 
 /// Where things are on this machine.
@@ -72,6 +71,17 @@ pub struct ControlOptions {
     pub headless_override: Option<bool>,
 }
 
+/// Why there is no browser proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// No place for what is passed on.
+    #[error(transparent)]
+    Folder(#[from] NoFolder),
+}
+
 /// The browsers of this node.
 #[derive(Debug)]
 pub struct Control {
@@ -81,12 +91,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Nothing is started or touched yet.
+    /// Nothing is started yet, and only the folder is made for what is passed on.
     ///
     /// # Errors
-    /// A CDP URL that is none.
-    pub fn new(mut options: ControlOptions) -> Result<Self, EndpointError> {
-        options.places.temporary = temporary_folder(&options.places.temporary);
+    /// [`ControlError`].
+    pub fn new(mut options: ControlOptions) -> Result<Self, ControlError> {
+        options.places.temporary = temporary_folder(&options.places.temporary)?;
         Ok(Self {
             profiles: Profiles::resolve(&options.settings)?,
             options: Rc::new(options),

@@ -24,16 +24,24 @@ enum Scheme {
     Tls,
 }
 
-/// Why the HTTP side did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// It is not a URL that a browser can be reached at.
-    #[error("\"{0}\" is not a CDP URL; use http://host:port or ws://host:port")]
-    Malformed(String),
-    /// Nobody listens, or not a browser.
-    #[error("{0}")]
-    Unreachable(String),
+/// What is wrong with a CDP URL. Never says the URL itself, which may hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// No browser can be reached there.
+    #[error("is not a CDP URL; use http://host:port or ws://host:port")]
+    Malformed,
+    /// It would have to be sent, and shown in status.
+    #[error(
+        "has a user name, a password or a query, which this node does not send; use \
+         http://host:port, by a local tunnel that adds them"
+    )]
+    Credentials,
 }
+
+/// The HTTP side did not answer: nobody listens, or not a browser.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(String);
 
 impl Endpoint {
     /// A browser on this machine.
@@ -50,16 +58,19 @@ impl Endpoint {
     /// Parses `browser.cdpUrl`.
     ///
     /// # Errors
-    /// [`EndpointError::Malformed`].
-    pub fn parse(url: &str) -> Result<Self, EndpointError> {
-        let malformed = || EndpointError::Malformed(url.to_owned());
-        let uri: Uri = url.trim().parse().map_err(|_| malformed())?;
+    /// [`UrlError`].
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        let uri: Uri = url.trim().parse().map_err(|_| UrlError::Malformed)?;
         let scheme = match uri.scheme_str() {
             Some("http" | "ws") => Scheme::Plain,
             Some("https" | "wss") => Scheme::Tls,
-            Some(_) | None => return Err(malformed()),
+            Some(_) | None => return Err(UrlError::Malformed),
         };
-        let host = uri.host().ok_or_else(malformed)?.to_ascii_lowercase();
+        let authority = uri.authority().ok_or(UrlError::Malformed)?;
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(UrlError::Credentials);
+        }
+        let host = authority.host().to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(match scheme {
             Scheme::Plain => 80,
             Scheme::Tls => 443,
@@ -68,10 +79,7 @@ impl Endpoint {
             scheme,
             host,
             port,
-            path: uri
-                .path_and_query()
-                .map(|path| path.as_str().trim_end_matches('/').to_owned())
-                .unwrap_or_default(),
+            path: uri.path().trim_end_matches('/').to_owned(),
         })
     }
 
@@ -110,9 +118,9 @@ impl Endpoint {
     /// Asks the HTTP side.
     ///
     /// # Errors
-    /// [`EndpointError`], within `deadline`.
-    pub async fn get(&self, path: &str, deadline: Duration) -> Result<Value, EndpointError> {
-        let unreachable = |error: String| EndpointError::Unreachable(error);
+    /// [`Unreachable`], within `deadline`.
+    pub async fn get(&self, path: &str, deadline: Duration) -> Result<Value, Unreachable> {
+        let unreachable = |error: String| Unreachable(error);
         let client = awc::Client::builder().timeout(deadline).finish();
         let asked = async {
             let mut response = client
@@ -141,8 +149,8 @@ impl Endpoint {
     /// endpoint's own, because a browser behind a proxy does not know how it is reached.
     ///
     /// # Errors
-    /// [`EndpointError`].
-    pub async fn browser_websocket(&self, deadline: Duration) -> Result<String, EndpointError> {
+    /// [`Unreachable`].
+    pub async fn browser_websocket(&self, deadline: Duration) -> Result<String, Unreachable> {
         if self.path.contains("/devtools/browser/") {
             return Ok(self.websocket(&self.path));
         }
@@ -154,7 +162,7 @@ impl Endpoint {
         let path = told
             .as_ref()
             .and_then(Uri::path_and_query)
-            .ok_or_else(|| EndpointError::Unreachable("it tells no WebSocket".to_owned()))?;
+            .ok_or_else(|| Unreachable("it tells no WebSocket".to_owned()))?;
         Ok(self.websocket(path.as_str()))
     }
 }
@@ -170,5 +178,40 @@ impl fmt::Display for Endpoint {
             "{scheme}://{}:{}{}",
             self.host, self.port, self.path
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_and_no_more() {
+        for (url, shown) in [
+            ("http://127.0.0.1:9222", "http://127.0.0.1:9222"),
+            (" ws://Host:9222/ ", "http://host:9222"),
+            ("http://[::1]:9222/a/", "http://[::1]:9222/a"),
+            ("wss://host", "https://host:443"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().to_string(), shown, "{url}");
+        }
+        for url in [
+            "",
+            "host:9222",
+            "ftp://host",
+            "http://",
+            "http://a b/?secret",
+        ] {
+            assert_eq!(Endpoint::parse(url), Err(UrlError::Malformed), "{url}");
+        }
+        for url in [
+            "http://me:secret@host:9222",
+            "http://secret@host:9222",
+            "ws://host:9222/?token=secret",
+        ] {
+            let error = Endpoint::parse(url).unwrap_err();
+            assert_eq!(error, UrlError::Credentials, "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Which browser there is on this machine (browser proxy §3.2).
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use exec::search::is_executable_file;
 
 /// A browser that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ const CANDIDATES: &[(Kind, &str)] = &[
 /// [`NoBrowser`].
 pub fn find(configured: Option<&Path>) -> Result<Executable, NoBrowser> {
     if let Some(path) = configured {
-        if !is_executable(path) {
+        if !is_executable_file(path) {
             return Err(NoBrowser::NotExecutable(path.to_owned()));
         }
         return Ok(Executable {
@@ -108,7 +108,7 @@ pub fn find(configured: Option<&Path>) -> Result<Executable, NoBrowser> {
     }
     CANDIDATES
         .iter()
-        .find(|(_, path)| is_executable(Path::new(path)))
+        .find(|(_, path)| is_executable_file(Path::new(path)))
         .map(|(kind, path)| Executable {
             kind: *kind,
             path: PathBuf::from(path),
@@ -116,13 +116,11 @@ pub fn find(configured: Option<&Path>) -> Result<Executable, NoBrowser> {
         .ok_or(NoBrowser::NotFound)
 }
 
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path)
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

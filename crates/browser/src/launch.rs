@@ -1,7 +1,7 @@
 //! Starting a managed browser: its folder, its arguments, and waiting until it listens
 //! (browser proxy §3.2).
 
-mod profile_folder;
+pub(crate) mod profile_folder;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -176,7 +176,7 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
     if let Some(stderr) = process.take_stderr() {
         actix_rt::spawn(read(stderr, Rc::clone(&output)));
     }
-    let deadline = Instant::now() + READY_DEADLINE;
+    let began = Instant::now();
     let listening = tokio::select! {
         biased;
         websocket = timeout(READY_DEADLINE, output.websocket()) => websocket.ok(),
@@ -199,8 +199,7 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
         profile = plan.profile,
         pid = process.pid(),
         port = plan.port,
-        waited_ms =
-            u64::try_from((READY_DEADLINE - (deadline - Instant::now())).as_millis()).unwrap_or(0),
+        waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "browser started"
     );
     Ok(Launched { process, websocket })
@@ -300,10 +299,10 @@ impl Output {
         if self.websocket.borrow().is_none() {
             let text = String::from_utf8_lossy(&tail);
             let url = text
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix(LISTENING))
-                // The line is whole once another begins or it ends in a line break.
-                .find(|_| text.ends_with('\n'));
+                .split_inclusive('\n')
+                // The rest of the last line may still be on its way.
+                .filter(|line| line.ends_with('\n'))
+                .find_map(|line| line.trim().strip_prefix(LISTENING));
             if let Some(url) = url {
                 self.websocket.replace(Some(url.trim().to_owned()));
             }
@@ -344,4 +343,22 @@ async fn read(mut stderr: ChildStderr, output: Rc<Output>) {
     }
     output.is_over.set(true);
     output.changed.notify_waiters();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_once_its_line_is_whole() {
+        let output = Output::default();
+        output.take_in(b"warning\nDevTools listening on ws://127.0.0.1:1");
+        assert_eq!(*output.websocket.borrow(), None);
+        output.take_in(b"8800/devtools/browser/x\nanother wa");
+        let told = output.websocket.borrow().clone();
+        assert_eq!(
+            told.as_deref(),
+            Some("ws://127.0.0.1:18800/devtools/browser/x")
+        );
+    }
 }

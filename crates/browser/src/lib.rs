@@ -29,3 +29,4 @@ pub mod request;
 pub mod routes;
 pub mod snapshot;
 pub mod tab;
+mod timestamp;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use node_config::{BrowserProfileSettings, BrowserSettings};
 
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, UrlError};
 
 /// The managed profile that is always there.
 pub const MANAGED: &str = "openclaw";
@@ -63,6 +63,14 @@ impl Driver {
     }
 }
 
+/// A profile that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cdpUrl of browser profile \"{profile}\" {error}")]
+pub struct ProfileError {
+    profile: String,
+    error: UrlError,
+}
+
 /// One profile, with everything that the configuration says about it.
 #[derive(Debug, Clone)]
 pub struct Profile {
@@ -72,7 +80,8 @@ pub struct Profile {
     pub driver: Driver,
     /// Its debugging endpoint, for those that have one.
     pub endpoint: Option<Endpoint>,
-    /// Never start a browser for it: it is remote, or somebody else starts it.
+    /// Never start a browser for it: it is remote, somebody else starts it, or its driver is one that
+    /// this node does not have.
     pub attach_only: bool,
     /// Its colour.
     pub color: String,
@@ -96,7 +105,7 @@ impl Profile {
     /// Whether this node starts and stops its browser.
     #[must_use]
     pub fn is_managed(&self) -> bool {
-        self.driver == Driver::Openclaw && !self.attach_only && !self.is_remote()
+        !self.attach_only
     }
 }
 
@@ -112,7 +121,7 @@ impl Profiles {
     ///
     /// # Errors
     /// A CDP URL that is none.
-    pub fn resolve(settings: &BrowserSettings) -> Result<Self, EndpointError> {
+    pub fn resolve(settings: &BrowserSettings) -> Result<Self, ProfileError> {
         let first_port = settings.gateway_port.saturating_add(FIRST_CDP_PORT_OFFSET);
         let mut entries = settings.profiles.clone();
         let mut managed = entries.remove(MANAGED).unwrap_or_default();
@@ -172,10 +181,16 @@ fn one(
     entry: &BrowserProfileSettings,
     port: Option<u16>,
     settings: &BrowserSettings,
-) -> Result<Profile, EndpointError> {
+) -> Result<Profile, ProfileError> {
     let driver = Driver::parse(entry.driver.as_deref());
     let endpoint = match (driver, &entry.cdp_url, entry.cdp_port.or(port)) {
-        (Driver::Openclaw, Some(url), _) => Some(Endpoint::parse(url)?),
+        (Driver::Openclaw, Some(url), _) => {
+            let parsed = Endpoint::parse(url);
+            Some(parsed.map_err(|error| ProfileError {
+                profile: name.to_owned(),
+                error,
+            })?)
+        }
         (Driver::Openclaw, None, Some(port)) => Some(Endpoint::local(port)),
         (Driver::Extension, ..) => Some(Endpoint::local(
             settings.gateway_port.saturating_add(RELAY_PORT_OFFSET),

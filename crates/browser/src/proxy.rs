@@ -6,8 +6,9 @@ pub(crate) mod folder;
 mod mime;
 pub(crate) mod ownership;
 pub mod params;
-mod upload;
+pub mod upload;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -51,14 +52,19 @@ pub async fn call(
     command: ProxyCommand,
     params: Option<&str>,
 ) -> Result<String, CommandError> {
-    let call = Call::decode(command, params)?;
+    let Call {
+        asked,
+        profile,
+        envelope,
+        upload,
+    } = Call::decode(command, params)?;
     let settings = control.settings();
     if !settings.proxy_enabled {
         return Err(CommandError(
             "UNAVAILABLE: node browser proxy disabled".to_owned(),
         ));
     }
-    let mut request = call.request()?;
+    let mut request = asked.into_request()?;
     let is_owned_close = request.path == ownership::PATH;
     if is_owned_close {
         ownership::check(&request)?;
@@ -70,7 +76,7 @@ pub async fn call(
     }
     refuse_mutation(&request)?;
     refuse_host_local(&request)?;
-    let requested = requested_profile(&request, &call);
+    let requested = requested_profile(&request, profile.as_deref());
     let lists_profiles = request.path == "/profiles";
     let default = control.profiles().default_name();
     if lists_profiles && requested.is_none() {
@@ -82,24 +88,13 @@ pub async fn call(
         return Err(CommandError::invalid("browser profile not allowed"));
     }
     let profile = requested.unwrap_or_else(|| default.to_owned());
-    if !(lists_profiles && request.query("profile").is_none()) {
-        request
-            .query
-            .insert("profile".to_owned(), profile.as_str().into());
+    if let Some(upload) = upload {
+        let staged = upload::stage(&control.places().uploads_dir(), &upload)?;
+        let paths = staged.paths().iter();
+        let paths = paths.map(|path| path.to_string_lossy().into()).collect();
+        request.body.insert("paths".to_owned(), Value::Array(paths));
+        request.upload = Some(Rc::new(staged));
     }
-    let staged = match &call.upload {
-        Some(upload) => {
-            let staged = upload::stage(&control.places().uploads_dir(), upload)?;
-            let paths: Vec<Value> = staged
-                .paths
-                .iter()
-                .map(|path| path.to_string_lossy().into())
-                .collect();
-            request.body.insert("paths".to_owned(), Value::Array(paths));
-            Some(staged)
-        }
-        None => None,
-    };
     let reply = timeout(request.timeout, async {
         if is_owned_close {
             let browser = match control.browser(&profile) {
@@ -114,14 +109,11 @@ pub async fn call(
         Ok(reply) => reply?,
         Err(_) => return Err(timed_out(control, &profile, &request).await),
     };
-    if let (Ok(_), Some(staged)) = (&reply, staged) {
-        staged.keep();
-    }
     if lists_profiles && let Ok(listed) = &mut reply {
         keep_allowed(listed, &settings.allow_profiles);
     }
     let route = route_of(control, &profile, lists_profiles);
-    answer(reply, call.envelope, route)
+    answer(reply, envelope, route)
 }
 
 async fn dispatch(control: &Control, profile: &str, request: &Request) -> Reply {
@@ -193,11 +185,11 @@ fn route_of(control: &Control, profile: &str, lists_profiles: bool) -> Value {
     }
 }
 
-fn requested_profile(request: &Request, call: &Call) -> Option<String> {
+fn requested_profile(request: &Request, fallback: Option<&str>) -> Option<String> {
     request
         .query("profile")
         .or_else(|| request.text("profile"))
-        .or(call.profile.as_deref())
+        .or(fallback)
         .map(str::to_owned)
 }
 

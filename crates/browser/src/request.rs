@@ -1,11 +1,14 @@
 //! A request to a route and its answer.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::cdp::CdpError;
+use crate::coerce;
+use crate::proxy::upload::Staged;
 
 /// What a route can be asked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Request {
     pub body: Map<String, Value>,
     /// How long the gateway waits.
     pub timeout: Duration,
+    /// The files that came with it; dropped, and so removed, unless a page takes them.
+    pub upload: Option<Rc<Staged>>,
 }
 
 impl Request {
@@ -71,13 +76,13 @@ impl Request {
     /// A finite number in the body, which may be written as text.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {
-        to_number(self.body.get(name)?)
+        coerce::number(self.body.get(name))
     }
 
     /// A finite number in the query.
     #[must_use]
     pub fn query_number(&self, name: &str) -> Option<f64> {
-        to_number(self.query.get(name)?)
+        coerce::number(self.query.get(name))
     }
 
     /// `timeoutMs` of the body, kept within bounds.
@@ -100,7 +105,8 @@ impl Request {
     }
 }
 
-fn trimmed(value: Option<&Value>) -> Option<&str> {
+/// A text without surrounding white space; a blank one is absent.
+pub(crate) fn trimmed(value: Option<&Value>) -> Option<&str> {
     let text = value?.as_str()?.trim();
     (!text.is_empty()).then_some(text)
 }
@@ -117,15 +123,6 @@ fn to_flag(value: &Value) -> Option<bool> {
     }
 }
 
-fn to_number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .filter(|number: &f64| number.is_finite())
-}
-
 /// Codes of failed acts that the gateway knows (browser proxy §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActCode {
@@ -139,8 +136,6 @@ pub enum ActCode {
     EvaluateDisabled,
     /// An act in a batch names another tab.
     TargetIdMismatch,
-    /// The profile's driver cannot do it.
-    ExistingSessionUnsupported,
     /// The element does not let it be done.
     OperationFailed,
 }
@@ -155,7 +150,6 @@ impl ActCode {
             Self::SelectorUnsupported => "ACT_SELECTOR_UNSUPPORTED",
             Self::EvaluateDisabled => "ACT_EVALUATE_DISABLED",
             Self::TargetIdMismatch => "ACT_TARGET_ID_MISMATCH",
-            Self::ExistingSessionUnsupported => "ACT_EXISTING_SESSION_UNSUPPORTED",
             Self::OperationFailed => "ACT_OPERATION_FAILED",
         }
     }

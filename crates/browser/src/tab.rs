@@ -78,7 +78,7 @@ pub struct TabState {
     pub journal: PageJournal,
     /// Requests.
     pub network: Network,
-    /// Why the page is gone, once it is.
+    /// Whether the page is gone.
     pub is_gone: bool,
 }
 
@@ -252,6 +252,14 @@ impl Tab {
         self.change(|state| state.is_gone = true);
     }
 
+    /// The page is closed: it is gone, and nobody reads any more what it was given.
+    pub fn closed(&self) {
+        self.change(|state| {
+            state.is_gone = true;
+            state.chooser.release();
+        });
+    }
+
     fn observe(self: &Rc<Self>, event: &Event, session: &Session) {
         let params = &event.params;
         match event.method.as_str() {
@@ -303,15 +311,16 @@ impl Tab {
             return;
         };
         let id = text(frame, "id").to_owned();
-        self.change(|state| state.frames.insert(id.clone()));
         if frame.get("parentId").is_some() {
-            return self.change(|_| ());
+            return self.change(|state| {
+                state.frames.insert(id);
+            });
         }
         let left = self.url();
         self.refs.borrow_mut().frames.main_frame_left(&id, &left);
         self.change(|state| {
             state.url = frame_url(frame);
-            state.main_frame = text(frame, "id").to_owned();
+            state.main_frame = id;
             state.document += 1;
             state.frames.clear();
             let loader = text(frame, "loaderId");

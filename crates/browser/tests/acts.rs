@@ -684,3 +684,54 @@ fn a_click_that_leads_elsewhere_answers_where_it_led() {
         },
     );
 }
+
+const CHOOSER: &str = r#"<!doctype html><title>Files</title><body>
+<button id="other">Other</button><input id="pick" type="file" aria-label="Pick"
+  oncancel="seen = 'cancelled'" onchange="seen = this.files[0].name">
+<script>var seen = "";</script></body>"#;
+
+#[test]
+fn a_file_chooser_is_the_users_again_once_files_no_longer_wait_for_it() {
+    with_pages(
+        &[("/", CHOOSER)],
+        |_| (),
+        async |page| {
+            let file = page.file("a.txt");
+            let give = async |reference: Option<&str>| {
+                let mut body = json!({"paths": [file], "timeoutMs": 500});
+                if let Some(reference) = reference {
+                    body["ref"] = reference.into();
+                }
+                page.post("/hooks/file-chooser", body).await
+            };
+            // A browser without a window cancels a chooser that it would have to show.
+            let is_the_users = async || {
+                page.act(json!({"kind": "click", "selector": "#pick"}))
+                    .await
+                    .unwrap();
+                let wait = json!({"kind": "wait", "fn": "() => seen !== ''", "timeoutMs": 5000});
+                page.act(wait).await.unwrap();
+                assert_eq!(page.eval("() => [seen, seen = ''][0]").await, "cancelled");
+            };
+            is_the_users().await;
+
+            let pick = page.reference("\"Pick\"").await;
+            give(Some(&pick)).await.unwrap();
+            assert_eq!(page.eval("() => [seen, seen = ''][0]").await, "a.txt");
+            is_the_users().await;
+
+            let other = page.reference("\"Other\"").await;
+            let refused = give(Some(&other)).await.unwrap_err();
+            assert_eq!(refused.message, "Error: Timeout waiting for file chooser");
+            is_the_users().await;
+
+            give(Some("e999")).await.unwrap_err();
+            is_the_users().await;
+
+            give(None).await.unwrap();
+            // They count for no longer than that.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            is_the_users().await;
+        },
+    );
+}

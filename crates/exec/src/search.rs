@@ -108,7 +108,8 @@ pub(crate) fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
 /// A regular file that this user may execute, behind any symbolic links (divergence D1).
 ///
 /// The system is asked rather than the mode bits: it knows about groups, lists and mount options.
-fn is_executable_file(path: &Path) -> bool {
+#[must_use]
+pub fn is_executable_file(path: &Path) -> bool {
     access(path, AccessFlags::X_OK).is_ok() && path.metadata().is_ok_and(|found| found.is_file())
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn batch(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let tab = &performer.page.tab;
-    let mut document = tab.state().document;
+    let document = tab.state().document;
     for (act, after) in acts.iter().zip(1..) {
         let skipped = acts.len() - after;
         let done = performer.perform(act, depth).await;
@@ -81,7 +81,6 @@ pub(crate) async fn batch(
             outcome.abort("navigation", after, &url, skipped);
             break;
         }
-        document = now;
         if is_failed && stops_on_error {
             break;
         }

@@ -51,20 +51,10 @@ impl Performer<'_> {
         let done = Box::pin(self.once(act, depth)).await;
         let is_leaf = !matches!(act.kind, Kind::Batch { .. });
         if done.is_ok() && is_leaf && act.kind.is_watched() {
-            self.settle().await;
+            // However soon the page goes elsewhere: the rest of the moment is for downloads.
+            sleep(GRACE).await;
         }
         done
-    }
-
-    /// Gives the page a moment to go elsewhere, and waits until it has arrived there.
-    async fn settle(&self) {
-        let tab = &self.page.tab;
-        let document = tab.state().document;
-        let moment = tokio::time::Instant::now() + GRACE;
-        tab.until(moment, |state| state.is_gone || state.document != document)
-            .await;
-        // The rest of the moment is for downloads.
-        tokio::time::sleep_until(moment).await;
     }
 
     async fn once(&self, act: &Act, depth: usize) -> Result<Option<Value>, Failure> {
@@ -153,7 +143,6 @@ impl Performer<'_> {
             Kind::Close => {
                 let closed = self.page.live.close(tab.target_id()).await;
                 closed.map_err(|error| Failure::Other(error.to_string()))?;
-                tab.gone();
             }
             Kind::Batch {
                 acts,

@@ -209,23 +209,6 @@ impl Downloads {
         }
     }
 
-    /// Everything that one of these frames began to download since, as soon as it is complete.
-    ///
-    /// # Errors
-    /// [`DownloadError`] of the first that fails.
-    pub async fn take_all(
-        &self,
-        since: Mark,
-        is_meant: impl Fn(&str) -> bool,
-        deadline: Instant,
-    ) -> Result<Vec<Saved>, DownloadError> {
-        let mut saved = Vec::new();
-        while self.has_begun(since, &is_meant) {
-            saved.push(self.take_next(since, &is_meant, None, deadline).await?);
-        }
-        Ok(saved)
-    }
-
     fn save(&self, download: Download, target: Option<&Path>) -> Result<Saved, DownloadError> {
         if download.progress == Progress::Cancelled {
             return Err(DownloadError::Cancelled(download.url));

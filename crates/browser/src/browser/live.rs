@@ -18,7 +18,7 @@ use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
 use crate::endpoint::Endpoint;
 use crate::executable::Executable;
-use crate::launch::{Headless, STOP_GRACE};
+use crate::launch::{Headless, STOP_GRACE, profile_folder};
 use crate::navigation::Policy;
 use crate::request::RouteError;
 use crate::tab::{Tab, text};
@@ -63,7 +63,7 @@ pub struct Live {
     pid: Option<i32>,
     cdp: Cdp,
     /// `None` for a browser that somebody else started.
-    process: Rc<RefCell<Option<ServiceProcess>>>,
+    process: RefCell<Option<ServiceProcess>>,
     tabs: RefCell<HashMap<String, Rc<Tab>>>,
     /// One attachment at a time, so that no page is attached to twice.
     attaching: tokio::sync::Mutex<()>,
@@ -74,7 +74,7 @@ pub struct Live {
     pub is_tracing: Cell<bool>,
     graphics: RefCell<Option<Value>>,
     /// What was downloaded.
-    pub downloads: Rc<Downloads>,
+    pub downloads: Downloads,
 }
 
 impl Live {
@@ -86,12 +86,11 @@ impl Live {
         deadline: Duration,
     ) -> Result<Rc<Self>, ConnectError> {
         let cdp = Cdp::connect(&identity.websocket, deadline).await?;
-        let downloads = Rc::new(Downloads::new(places.downloads_dir()));
         let live = Rc::new(Self {
             identity,
             pid: process.as_ref().map(ServiceProcess::pid),
             cdp: cdp.clone(),
-            process: Rc::new(RefCell::new(process)),
+            process: RefCell::new(process),
             tabs: RefCell::default(),
             attaching: tokio::sync::Mutex::new(()),
             last_used: RefCell::default(),
@@ -99,7 +98,7 @@ impl Live {
             policy,
             is_tracing: Cell::new(false),
             graphics: RefCell::default(),
-            downloads: Rc::clone(&downloads),
+            downloads: Downloads::new(places.downloads_dir()),
         });
         let observed = Rc::downgrade(&live);
         cdp.browser().on_event(move |event| {
@@ -120,14 +119,18 @@ impl Live {
     }
 
     /// Ends what is left of a browser whose connection is gone.
-    fn watch(&self) {
+    fn watch(self: &Rc<Self>) {
         let cdp = self.cdp.browser();
-        let process = Rc::downgrade(&self.process);
+        let live = Rc::downgrade(self);
         actix_rt::spawn(async move {
             cdp.cdp().closed().await;
-            let process = process.upgrade().and_then(|process| process.take());
+            let Some(live) = live.upgrade() else { return };
+            let process = live.process.take();
             if let Some(process) = process {
                 process.stop(STOP_GRACE).await;
+            }
+            for (_, tab) in live.tabs.take() {
+                tab.closed();
             }
         });
     }
@@ -173,19 +176,34 @@ impl Live {
     pub(super) async fn stop(&self) {
         self.stopped.set(true);
         let process = self.process.take();
-        for (_, tab) in self.tabs.take() {
+        let tabs = self.tabs.take();
+        for tab in tabs.values() {
             tab.gone();
         }
-        let Some(mut process) = process else { return };
-        // It saves cookies when it closes by itself.
-        let browser = self.cdp.browser();
-        let close = browser.call_within("Browser.close", json!({}), CLOSE_DEADLINE);
-        if close.await.is_ok() {
-            tokio::time::timeout(CLOSE_DEADLINE, process.wait())
-                .await
-                .ok();
+        if self.pid.is_none() {
+            for tab in tabs.values() {
+                tab.change(|state| state.chooser.leave());
+            }
+            return self.cdp.close();
         }
-        process.stop(STOP_GRACE).await;
+        if let Some(mut process) = process {
+            // It saves cookies when it closes by itself.
+            let browser = self.cdp.browser();
+            let close = browser.call_within("Browser.close", json!({}), CLOSE_DEADLINE);
+            if close.await.is_ok() {
+                tokio::time::timeout(CLOSE_DEADLINE, process.wait())
+                    .await
+                    .ok();
+            }
+            process.stop(STOP_GRACE).await;
+        }
+        if let Some(folder) = &self.identity.user_data_dir {
+            profile_folder::remove_socket(folder);
+        }
+        // Not before: until then a page may read what it was given.
+        for tab in tabs.values() {
+            tab.closed();
+        }
     }
 
     /// The page, if this node is attached to it.
@@ -224,7 +242,7 @@ impl Live {
         };
         if let Some(tab) = gone {
             debug!(target = tab.target_id(), "a page is gone");
-            tab.gone();
+            tab.closed();
         }
     }
 
@@ -295,19 +313,23 @@ impl Live {
         let params = json!({"targetId": target});
         let browser = self.cdp.browser();
         browser.call("Target.closeTarget", params).await?;
-        // Until then it would still be listed. One that asks its user first may stay.
+        // Until then it would still be listed.
         let until = Instant::now() + CLOSING;
-        while Instant::now() < until {
+        loop {
             let listed = browser.call("Target.getTargets", json!({})).await?;
             let listed = listed.get("targetInfos").and_then(Value::as_array);
             let is_there = |info: &Value| text(info, "targetId") == target;
             if !listed.into_iter().flatten().any(is_there) {
                 break;
             }
+            if Instant::now() >= until {
+                // Its browser is slow, or asks its user first: it is a page for as long as it is there.
+                return Ok(());
+            }
             sleep(CLOSING_PROBE).await;
         }
         if let Some(tab) = self.tabs.borrow_mut().remove(target) {
-            tab.gone();
+            tab.closed();
         }
         let mut last = self.last_used.borrow_mut();
         if last.as_deref() == Some(target) {

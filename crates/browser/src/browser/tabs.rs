@@ -1,7 +1,7 @@
 //! How pages are named: `t1`, `t2`, … in the order in which they appear, a label that the agent gives,
 //! and the browser's own ids (browser proxy §4).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -160,7 +160,7 @@ pub enum Resolution {
 
 #[derive(Debug)]
 struct Names {
-    tab_id: String,
+    number: u64,
     label: Option<String>,
 }
 
@@ -177,11 +177,25 @@ impl Aliases {
         if !self.names.contains_key(target) {
             self.count += 1;
             let names = Names {
-                tab_id: format!("t{}", self.count),
+                number: self.count,
                 label: None,
             };
             self.names.insert(target.to_owned(), names);
         }
+    }
+
+    /// How many pages were ever numbered.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Forgets the pages that are gone: those that are not listed although they had been numbered,
+    /// as the `count`th or before, when the list was asked for.
+    pub fn forget_gone(&mut self, count: u64, listed: &[Target]) {
+        let listed: HashSet<&str> = listed.iter().map(|target| &*target.id).collect();
+        self.names
+            .retain(|id, names| names.number > count || listed.contains(&**id));
     }
 
     /// Gives a page a label, which whoever had it loses.
@@ -201,7 +215,7 @@ impl Aliases {
     pub fn describe(&self, target: Target) -> ListedTab {
         let names = self.names.get(&target.id);
         ListedTab {
-            tab_id: names.map_or_else(|| target.id.clone(), |names| names.tab_id.clone()),
+            tab_id: names.map_or_else(|| target.id.clone(), |names| format!("t{}", names.number)),
             label: names.and_then(|names| names.label.clone()),
             id: target.id,
             title: target.title,
@@ -284,6 +298,21 @@ mod tests {
         assert_eq!(tabs[0].suggested(), "t1");
         assert_eq!(tabs[1].suggested(), "home");
         assert_eq!(tabs[2].tab_id, "t3");
+    }
+
+    #[test]
+    fn names_of_pages_that_are_gone_are_forgotten() {
+        let mut aliases = Aliases::default();
+        let target = |id: &str| Target::from_listed(&page(id)).unwrap();
+        listed(&mut aliases, &["A", "B"]);
+        let asked_at = aliases.count();
+        // Opened while the list was on its way.
+        listed(&mut aliases, &["C"]);
+        aliases.label("C", "new");
+        aliases.forget_gone(asked_at, &[target("A")]);
+        let tabs = listed(&mut aliases, &["A", "B", "C"]);
+        let names: Vec<_> = tabs.iter().map(ListedTab::suggested).collect();
+        assert_eq!(names, ["t1", "t4", "new"]);
     }
 
     #[test]

@@ -2,18 +2,26 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde_json::{Map, Value, json};
+use tracing::debug;
+
+use crate::proxy::folder::{make_private, write_private};
 
 /// A browser's own lock: a symbolic link that names the machine and the process.
 const LOCK: &str = "SingletonLock";
-/// What goes with the lock.
-const LOCK_COMPANIONS: [&str; 2] = ["SingletonSocket", "SingletonCookie"];
+/// A symbolic link to the socket on which another start of the browser would be told of this one. It is
+/// in a folder of its own, because its path has to be short.
+const SOCKET: &str = "SingletonSocket";
+/// Lies in the profile, and beside the socket.
+const COOKIE: &str = "SingletonCookie";
+/// What the names of such folders begin with.
+const SOCKET_FOLDERS: [&str; 2] = ["org.chromium.Chromium.", ".org.chromium.Chromium."];
 /// The largest preferences that are read, in bytes.
 const MAX_PREFERENCES: u64 = 8 * 1024 * 1024;
 
@@ -36,11 +44,41 @@ pub(super) fn unlock(folder: &Path) -> Result<(), i32> {
     {
         return Err(pid);
     }
-    for name in [LOCK].into_iter().chain(LOCK_COMPANIONS) {
+    remove_socket(folder);
+    for name in [LOCK, SOCKET, COOKIE] {
         // A browser replaces what cannot be removed, or says why it cannot.
         fs::remove_file(folder.join(name)).ok();
     }
     Ok(())
+}
+
+/// Removes the folder of the socket, which a browser leaves that ends by a signal; the browser has to
+/// be gone.
+pub(crate) fn remove_socket(folder: &Path) {
+    let Ok(socket) = fs::read_link(folder.join(SOCKET)) else {
+        return;
+    };
+    let Some(folder) = socket.parent() else {
+        return;
+    };
+    let is_sockets = folder.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy();
+        SOCKET_FOLDERS.iter().any(|start| name.starts_with(start))
+    });
+    if !is_sockets || !is_own_folder(folder) {
+        return;
+    }
+    for name in [SOCKET, COOKIE] {
+        fs::remove_file(folder.join(name)).ok();
+    }
+    if let Err(error) = fs::remove_dir(folder) {
+        debug!(folder = %folder.display(), %error, "the folder of a browser's socket stays");
+    }
+}
+
+fn is_own_folder(folder: &Path) -> bool {
+    fs::symlink_metadata(folder)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == Uid::current().as_raw())
 }
 
 /// Whether the process uses this folder; a number is given to another process in time.
@@ -56,10 +94,7 @@ fn is_browser_in(pid: i32, folder: &Path) -> bool {
 /// browser make these files in a start of their own; a browser completes them just as well.
 pub(super) fn prepare(folder: &Path, profile: &str, downloads: &Path) -> io::Result<()> {
     let default = folder.join("Default");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&default)?;
+    make_private(&default)?;
     let preferences = default.join("Preferences");
     merge(
         &preferences,
@@ -95,12 +130,7 @@ fn merge(file: &Path, members: Value) -> io::Result<()> {
     }
     let written = file.with_extension("openclaw");
     fs::remove_file(&written).ok();
-    let mut target = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&written)?;
-    io::Write::write_all(&mut target, document.to_string().as_bytes())?;
+    write_private(&written, document.to_string().as_bytes())?;
     fs::rename(&written, file)
 }
 
@@ -147,5 +177,30 @@ mod tests {
             assert_eq!(unlock(dir.path()), Ok(()));
             assert!(fs::symlink_metadata(&lock).is_err(), "{holder}");
         }
+    }
+
+    #[test]
+    fn only_the_folder_of_a_socket_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join(SOCKET);
+        let linked = |name: &str| {
+            let folder = dir.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(SOCKET), "").unwrap();
+            std::os::unix::fs::symlink("1", folder.join(COOKIE)).unwrap();
+            fs::remove_file(&link).ok();
+            std::os::unix::fs::symlink(folder.join(SOCKET), &link).unwrap();
+            folder
+        };
+        let folder = linked("org.chromium.Chromium.AbCdEf");
+        remove_socket(dir.path());
+        assert!(!folder.exists());
+        let folder = linked("documents");
+        remove_socket(dir.path());
+        assert!(folder.join(SOCKET).exists());
+        let folder = linked(".org.chromium.Chromium.AbCdEf");
+        fs::write(folder.join("more"), "").unwrap();
+        remove_socket(dir.path());
+        assert!(folder.join("more").exists());
     }
 }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::CommandError;
 use crate::browser::Browser;
 use crate::browser::live::Live;
-use crate::request::{Method, Request};
+use crate::request::{Method, Request, trimmed};
 
 /// The path that is handled here and not by a route.
 pub(super) const PATH: &str = "/__openclaw/session-tab/close-owned";
@@ -50,10 +50,7 @@ struct Ownership<'a> {
 
 fn read(request: &Request) -> Option<Ownership<'_>> {
     let ownership = request.body.get("ownership")?;
-    let text = |name: &str| {
-        let text = ownership.get(name)?.as_str()?.trim();
-        (!text.is_empty()).then_some(text)
-    };
+    let text = |name: &str| trimmed(ownership.get(name));
     (text("status") == Some("durable")).then_some(())?;
     Some(Ownership {
         target: text("nativeTargetId")?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{CommandError, ProxyCommand};
-use crate::request::{Method, Request};
+use crate::request::{Method, Request, trimmed};
 
 /// How long a route may take unless the gateway says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,19 +24,26 @@ pub enum ErrorEnvelope {
 }
 
 /// A decoded command.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Call {
-    method: String,
-    path: String,
-    query: Map<String, Value>,
-    body: Map<String, Value>,
-    timeout: Duration,
+    /// What the route is asked.
+    pub asked: Asked,
     /// The profile that counts if neither query nor body names one.
     pub profile: Option<String>,
     /// How route errors are answered.
     pub envelope: ErrorEnvelope,
     /// The files of an upload, undecoded.
     pub upload: Option<Value>,
+}
+
+/// A request to a route, not looked at more closely than uploads need it.
+#[derive(Debug)]
+pub struct Asked {
+    method: String,
+    path: String,
+    query: Map<String, Value>,
+    body: Map<String, Value>,
+    timeout: Duration,
 }
 
 impl Call {
@@ -48,7 +55,7 @@ impl Call {
         let Some(params) = params else {
             return Err(CommandError::invalid("paramsJSON required"));
         };
-        let members = match serde_json::from_str(params) {
+        let mut members = match serde_json::from_str(params) {
             Ok(Value::Object(members)) => members,
             Ok(_) => Map::new(),
             Err(error) => {
@@ -57,36 +64,32 @@ impl Call {
                 )));
             }
         };
-        let text = |name: &str| {
-            members
-                .get(name)
-                .and_then(Value::as_str)
-                .map(str::trim)
-                .filter(|text| !text.is_empty())
-        };
-        let object = |name: &str| match members.get(name) {
-            Some(Value::Object(object)) => object.clone(),
+        // Bodies and uploads can be large, so they are moved.
+        let mut object = |name: &str| match members.remove(name) {
+            Some(Value::Object(object)) => object,
             Some(_) | None => Map::new(),
         };
+        let (query, body) = (object("query"), object("body"));
+        let upload = members.remove("upload").filter(|upload| !upload.is_null());
+        let text = |name: &str| trimmed(members.get(name));
         let call = Self {
-            method: text("method").unwrap_or("GET").to_ascii_uppercase(),
-            path: text("path").map(normal_path).unwrap_or_default(),
-            query: object("query")
-                .into_iter()
-                .filter(|(_, value)| !value.is_null())
-                .map(|(name, value)| (name, Value::from(as_js_text(&value))))
-                .collect(),
-            body: object("body"),
-            timeout: timeout(members.get("timeoutMs")),
+            asked: Asked {
+                method: text("method").unwrap_or("GET").to_ascii_uppercase(),
+                path: text("path").map(normal_path).unwrap_or_default(),
+                query: query
+                    .into_iter()
+                    .filter(|(_, value)| !value.is_null())
+                    .map(|(name, value)| (name, Value::from(as_js_text(&value))))
+                    .collect(),
+                body,
+                timeout: timeout(members.get("timeoutMs")),
+            },
             profile: text("profile").map(str::to_owned),
             envelope: match text("errorEnvelope") {
                 Some("browser-v1") => ErrorEnvelope::BrowserV1,
                 Some(_) | None => ErrorEnvelope::None,
             },
-            upload: members
-                .get("upload")
-                .filter(|upload| !upload.is_null())
-                .cloned(),
+            upload,
         };
         call.check_upload(command)?;
         Ok(call)
@@ -102,12 +105,12 @@ impl Call {
                 "browser.proxy.upload.v1 requires an upload envelope",
             )),
             (ProxyCommand::UploadV1, Some(_)) => {
-                if self.method != "POST" || self.path != FILE_CHOOSER {
+                if self.asked.method != "POST" || self.asked.path != FILE_CHOOSER {
                     return Err(CommandError::invalid(
                         "browser proxy upload requires the file chooser route",
                     ));
                 }
-                if self.body.contains_key("paths") {
+                if self.asked.body.contains_key("paths") {
                     return Err(CommandError::invalid(
                         "browser proxy upload body must omit paths",
                     ));
@@ -116,12 +119,14 @@ impl Call {
             }
         }
     }
+}
 
+impl Asked {
     /// The request to the route.
     ///
     /// # Errors
     /// No path, or a method that routes do not have.
-    pub fn request(&self) -> Result<Request, CommandError> {
+    pub fn into_request(self) -> Result<Request, CommandError> {
         if self.path.is_empty() {
             return Err(CommandError::invalid("path required"));
         }
@@ -135,10 +140,11 @@ impl Call {
         };
         Ok(Request {
             method,
-            path: self.path.clone(),
-            query: self.query.clone(),
-            body: self.body.clone(),
+            path: self.path,
+            query: self.query,
+            body: self.body,
             timeout: self.timeout,
+            upload: None,
         })
     }
 }
@@ -193,12 +199,13 @@ mod tests {
             (" /act ", "/act"),
             ("/", "/"),
         ] {
-            let request = decode(json!({"path": given})).unwrap().request().unwrap();
+            let call = decode(json!({"path": given})).unwrap();
+            let request = call.asked.into_request().unwrap();
             assert_eq!(request.path, expected);
         }
-        let error = decode(json!({"path": "  "})).unwrap().request();
+        let call = decode(json!({"path": "  "})).unwrap();
         assert_eq!(
-            error.unwrap_err().to_string(),
+            call.asked.into_request().unwrap_err().to_string(),
             "INVALID_REQUEST: path required"
         );
     }
@@ -208,7 +215,7 @@ mod tests {
         let query = json!({"a": 1, "b": 1.5, "c": true, "d": null, "e": ["x", 2], "f": {}});
         let call = decode(json!({"path": "/", "query": query})).unwrap();
         assert_eq!(
-            Value::Object(call.query),
+            Value::Object(call.asked.query),
             json!({"a": "1", "b": "1.5", "c": "true", "e": "x,2", "f": "[object Object]"})
         );
     }
@@ -224,7 +231,7 @@ mod tests {
             (json!(1e300), 2_147_000_000),
         ] {
             let call = decode(json!({"path": "/", "timeoutMs": given})).unwrap();
-            assert_eq!(call.timeout.as_millis(), expected_ms, "{given}");
+            assert_eq!(call.asked.timeout.as_millis(), expected_ms, "{given}");
         }
     }
 

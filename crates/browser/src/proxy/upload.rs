@@ -1,9 +1,9 @@
-//! Files that a gateway sends for a page (browser proxy §1.6): staged in folders of their own, and
-//! removed after a day.
+//! Files that a gateway sends for a page (browser proxy §1.6): staged in folders of their own, which
+//! go with the page, or after a day where a node was killed before.
 
+use std::cell::Cell;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::CommandError;
 use super::files::{COUNT_LIMIT, FILE_LIMIT_BYTES, TOTAL_LIMIT_BYTES};
-use super::folder::make_private;
+use super::folder::{make_private, write_private};
 
 /// Below the uploads folder; a name that pages' own uploads do not have.
 const STAGING: &str = ".proxy-uploads";
@@ -23,7 +23,7 @@ const STAGING: &str = ".proxy-uploads";
 const MARKER: &str = ".openclaw-browser-proxy-upload-v1";
 /// What is in it.
 const MARKER_CONTENT: &str = "openclaw-browser-proxy-upload-v1\n";
-/// How long a page may take to read what it was given.
+/// How long what nobody removed stays: upstream's nodes, which use the same folder, leave everything.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most uploads that are kept.
 const MOST_KEPT: usize = 64;
@@ -39,25 +39,31 @@ struct UploadFile {
     content: Vec<u8>,
 }
 
-/// A staged upload. Dropping it removes it, unless it was kept.
+/// A staged upload; dropping it removes it. A browser reads a file only when the page does, or sends
+/// it, so a page that was given the files owns this for as long as it is there.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub struct Staged {
     folder: PathBuf,
-    /// Where the files are, in the order of the request.
-    pub(super) paths: Vec<PathBuf>,
-    is_kept: bool,
+    paths: Vec<PathBuf>,
+    is_left: Cell<bool>,
 }
 
 impl Staged {
-    /// The page has the files: they stay until it may have read them.
-    pub(super) fn keep(mut self) {
-        self.is_kept = true;
+    /// Where the files are, in the order of the request.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Leaves the files to a page that outlives this node; they are removed after a day.
+    pub(crate) fn leave(&self) {
+        self.is_left.set(true);
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.is_kept
+        if !self.is_left.get()
             && let Err(error) = fs::remove_dir_all(&self.folder)
         {
             warn!(folder = %self.folder.display(), %error, "a staged upload stays for a day");
@@ -89,40 +95,25 @@ pub(super) fn stage(uploads: &Path, upload: &Value) -> Result<Staged, CommandErr
     let mut staged = Staged {
         folder: root.join(format!("upload-{}", Uuid::new_v4().simple())),
         paths: Vec::with_capacity(files.len()),
-        is_kept: false,
+        is_left: Cell::new(false),
     };
-    make_folder(&staged.folder).map_err(failed)?;
-    write(&staged.folder.join(MARKER), MARKER_CONTENT.as_bytes()).map_err(failed)?;
+    make_private(&staged.folder).map_err(failed)?;
+    write_private(&staged.folder.join(MARKER), MARKER_CONTENT.as_bytes()).map_err(failed)?;
     for (index, file) in files.iter().enumerate() {
         let folder = staged.folder.join(index.to_string());
-        make_folder(&folder).map_err(failed)?;
+        make_private(&folder).map_err(failed)?;
         let path = folder.join(&file.name);
-        write(&path, &file.content).map_err(failed)?;
+        write_private(&path, &file.content).map_err(failed)?;
         staged.paths.push(path);
     }
     Ok(staged)
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(folder)
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(content)
-}
-
 fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
     let invalid =
         |what: &str| CommandError::invalid(format_args!("invalid browser proxy upload {what}"));
-    let text = |value: &Value, name: &str| -> Option<String> {
-        value.get(name).and_then(Value::as_str).map(str::to_owned)
-    };
-    if text(upload, "envelope").as_deref() != Some("browser-upload-v1") {
+    let envelope = upload.get("envelope").and_then(Value::as_str);
+    if envelope != Some("browser-upload-v1") {
         return Err(invalid("envelope"));
     }
     let listed = match upload.get("files") {
@@ -137,14 +128,15 @@ fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
     let mut total = 0_usize;
     let mut files = Vec::with_capacity(listed.len());
     for file in listed {
-        let (Some(name), Some(encoded)) = (text(file, "name"), text(file, "contentBase64")) else {
+        let text = |member: &str| file.get(member).and_then(Value::as_str);
+        let (Some(name), Some(encoded)) = (text("name"), text("contentBase64")) else {
             return Err(invalid("file"));
         };
         if name.trim().is_empty() {
             return Err(invalid("file"));
         }
         // Strict: what does not decode to exactly these characters again is refused too.
-        let content = STANDARD.decode(&encoded).map_err(|_| invalid("encoding"))?;
+        let content = STANDARD.decode(encoded).map_err(|_| invalid("encoding"))?;
         if content.len() > FILE_LIMIT_BYTES {
             return Err(CommandError::invalid(
                 "browser proxy file exceeds 10 MiB limit",
@@ -157,7 +149,7 @@ fn decode(upload: &Value) -> Result<Vec<UploadFile>, CommandError> {
             ));
         }
         files.push(UploadFile {
-            name: safe_name(&name),
+            name: safe_name(name),
             content,
         });
     }
@@ -199,8 +191,8 @@ fn uploads(root: &Path) -> impl Iterator<Item = PathBuf> {
         })
 }
 
-/// Removes what is older than a day. There is no timer: what is not needed any more is removed when
-/// more comes, and its size is bounded until then.
+/// Removes what is older than a day. There is no timer: what was left behind is removed when more
+/// comes, and its size is bounded until then.
 fn remove_old(root: &Path, now: SystemTime) {
     for folder in uploads(root) {
         let is_old = fs::metadata(folder.join(MARKER))
@@ -300,7 +292,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let one = upload(json!([{"name": "x", "contentBase64": "YQ=="}]));
         for _ in 0..MOST_KEPT {
-            stage(dir.path(), &one).unwrap().keep();
+            stage(dir.path(), &one).unwrap().leave();
         }
         let refused = stage(dir.path(), &one).unwrap_err().to_string();
         assert_eq!(

@@ -1,6 +1,5 @@
 //! What a page looks like: `/screenshot`, `/pdf`, `/highlight` (browser proxy §7).
 
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::act::request::Target;
 use crate::act::target::{Elements, Limit, Need};
 use crate::browser::Browser;
 use crate::element::Object;
-use crate::proxy::folder::make_private;
+use crate::proxy::folder::{make_private, write_private};
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
 use crate::snapshot::labels::{Area, Shown, clear, draw, refs_to_draw};
@@ -348,15 +347,10 @@ fn save(browser: &Browser, bytes: &[u8], extension: &str) -> Result<PathBuf, Rou
     Ok(path)
 }
 
-/// Writes a new file that only this user may read.
+/// Writes a new file that only this user may read, into a folder that is made for it.
 pub(super) fn write(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     make_private(folder)?;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    std::io::Write::write_all(&mut file, bytes)
+    write_private(path, bytes)
 }
 
 /// `POST /pdf`.

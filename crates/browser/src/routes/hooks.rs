@@ -15,6 +15,7 @@ use crate::browser::Browser;
 use crate::element::Object;
 use crate::request::{Reply, Request, RouteError};
 use crate::routes::Page;
+use crate::tab::chooser;
 use crate::tab::dialogs::{ARMED_FOR, Answer};
 
 /// How long an answer that is given in advance may count.
@@ -117,27 +118,34 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
         .map(|path| upload_source(path, &uploads, &inbound))
         .collect::<Result<_, _>>()?;
     let page = Page::of(browser, request).await?;
+    let upload = request.upload.as_ref();
     if let Some(input) = input {
         set_files(&page, &input, &files).await?;
-        return Ok(json!({"ok": true}));
+    } else {
+        let (least, most) = ARMED_BOUNDS;
+        let until = Instant::now() + request.timeout_within(ARMED_FOR, least, most);
+        let served = page.tab.state().chooser.served;
+        chooser::arm(&page.tab, files, upload.cloned(), until).await?;
+        if let Some(opener) = opener {
+            open_chooser(&page, &opener, served, until).await?;
+        }
     }
-    let (least, most) = ARMED_BOUNDS;
-    let until = Instant::now() + request.timeout_within(ARMED_FOR, least, most);
-    let served = page.tab.change(|state| {
-        state.chooser.arm(files, until);
-        state.chooser.served
-    });
-    let hold = json!({"enabled": true});
-    page.tab
-        .session()
-        .call("Page.setInterceptFileChooserDialog", hold)
-        .await?;
-    let Some(opener) = opener else {
-        return Ok(json!({"ok": true}));
-    };
+    if let Some(upload) = upload {
+        page.tab.change(|state| state.chooser.keep(upload));
+    }
+    Ok(json!({"ok": true}))
+}
+
+/// Clicks on what opens a chooser, and waits until the chooser has the files.
+async fn open_chooser(
+    page: &Page,
+    opener: &Target,
+    served: u64,
+    until: Instant,
+) -> Result<(), RouteError> {
     let limit = Limit::new(ELEMENT_TIMEOUT);
-    if let Err(failure) = click_on(&page.tab, &opener, &Click::default(), limit).await {
-        page.tab.change(|state| state.chooser.disarm());
+    if let Err(failure) = click_on(&page.tab, opener, &Click::default(), limit).await {
+        chooser::disarm(&page.tab).await;
         return Err(failure.into());
     }
     let until = until.min(Instant::now() + ELEMENT_TIMEOUT);
@@ -150,9 +158,9 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
     let failure = page.tab.state().chooser.failure.clone();
     match failure {
         Some(failure) => Err(RouteError::failed(failure)),
-        None if is_served => Ok(json!({"ok": true})),
+        None if is_served => Ok(()),
         None => {
-            page.tab.change(|state| state.chooser.disarm());
+            chooser::disarm(&page.tab).await;
             Err(RouteError::failed("Timeout waiting for file chooser"))
         }
     }

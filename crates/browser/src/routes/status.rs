@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::control::Control;
-use crate::profile::{Driver, Profile};
+use crate::profile::Profile;
 use crate::request::{Reply, Request};
 
 /// `GET /`: never starts anything.
@@ -71,10 +71,7 @@ pub async fn profiles(control: &Control) -> Reply {
     let mut listed = Vec::new();
     for profile in control.profiles().all() {
         let browser = control.browser(&profile.name)?;
-        let live = match profile.driver {
-            Driver::Openclaw => browser.current(),
-            Driver::ExistingSession | Driver::Extension => None,
-        };
+        let live = browser.current();
         let tabs = match &live {
             Some(live) => browser.list_tabs(live).await.map_or(0, |tabs| tabs.len()),
             None => 0,

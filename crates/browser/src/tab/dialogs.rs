@@ -1,12 +1,13 @@
 //! The dialogs of a page: what waits for an answer, and what was answered (browser proxy §7).
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::text;
+use crate::timestamp::now;
 
 /// How long an answer that was given in advance counts.
 pub const ARMED_FOR: Duration = Duration::from_secs(120);
@@ -164,9 +165,4 @@ impl Dialogs {
             self.recent.pop_front();
         }
     }
-}
-
-/// The time as ISO 8601 with milliseconds.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }

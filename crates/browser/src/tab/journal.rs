@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::dialogs::now;
 use super::text;
+use crate::timestamp::now;
 
 /// How many console messages are kept.
 const MESSAGES: usize = 500;
@@ -127,7 +127,7 @@ impl PageJournal {
     }
 }
 
-pub(super) fn push(ring: &mut VecDeque<Value>, value: Value, limit: usize) {
+pub(super) fn push<T>(ring: &mut VecDeque<T>, value: T, limit: usize) {
     ring.push_back(value);
     if ring.len() > limit {
         ring.pop_front();

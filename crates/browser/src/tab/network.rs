@@ -1,26 +1,30 @@
 //! The requests of a page since it was attached to (browser proxy §7).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use serde_json::{Value, json};
-use tokio::time::Instant;
+use serde_json::{Map, Value, json};
 
-use super::dialogs::now;
 use super::journal::{cut, push};
 use super::text;
+use crate::timestamp::now;
 
 /// How many requests are kept.
 const REQUESTS: usize = 500;
+
+/// A request.
+#[derive(Debug)]
+struct Kept {
+    /// The browser's id; a redirected request keeps it.
+    id: String,
+    /// As routes answer it.
+    entry: Value,
+}
 
 /// The requests of a page.
 #[derive(Debug, Default)]
 pub struct Network {
     count: u64,
-    kept: VecDeque<Value>,
-    /// The browser's id of each request that is under way, with ours.
-    under_way: HashMap<String, String>,
-    /// When a request last began or ended.
-    last_change: Option<Instant>,
+    kept: VecDeque<Kept>,
 }
 
 impl Network {
@@ -29,6 +33,7 @@ impl Network {
     pub fn requests(&self, filter: Option<&str>) -> Vec<Value> {
         self.kept
             .iter()
+            .map(|kept| &kept.entry)
             .filter(|request| {
                 filter.is_none_or(|filter| {
                     text(request, "url").contains(filter)
@@ -44,18 +49,6 @@ impl Network {
         self.kept.clear();
     }
 
-    /// How many requests are under way.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
-    }
-
-    /// When a request last began or ended.
-    #[must_use]
-    pub fn last_change(&self) -> Option<Instant> {
-        self.last_change
-    }
-
     pub(super) fn observe(&mut self, method: &str, params: &Value) {
         match method {
             "Network.requestWillBeSent" => self.begin(params),
@@ -69,13 +62,11 @@ impl Network {
                     });
                 }
             }
-            "Network.loadingFinished" => self.end(text(params, "requestId")),
             "Network.loadingFailed" => {
                 let reason = text(params, "errorText").to_owned();
                 self.amend(text(params, "requestId"), |members| {
                     members.insert("failureText".to_owned(), Value::from(reason));
                 });
-                self.end(text(params, "requestId"));
             }
             _ => {}
         }
@@ -92,36 +83,71 @@ impl Network {
         }
         let request = params.get("request").cloned().unwrap_or_default();
         self.count += 1;
-        let ours = format!("r{}", self.count);
-        self.under_way.insert(id.to_owned(), ours.clone());
-        self.last_change = Some(Instant::now());
         let entry = json!({
-            "id": ours,
+            "id": format!("r{}", self.count),
             "timestamp": now(),
             "method": text(&request, "method"),
             "url": cut(text(&request, "url")),
             "resourceType": text(params, "type").to_ascii_lowercase(),
         });
-        push(&mut self.kept, entry, REQUESTS);
+        let id = id.to_owned();
+        push(&mut self.kept, Kept { id, entry }, REQUESTS);
     }
 
-    fn amend(&mut self, id: &str, amend: impl FnOnce(&mut serde_json::Map<String, Value>)) {
-        let Some(ours) = self.under_way.get(id) else {
-            return;
-        };
-        let entry = self
-            .kept
-            .iter_mut()
-            .rev()
-            .find(|entry| text(entry, "id") == ours);
-        if let Some(Value::Object(members)) = entry {
+    /// Adds to the last request of this id.
+    fn amend(&mut self, id: &str, amend: impl FnOnce(&mut Map<String, Value>)) {
+        let kept = self.kept.iter_mut().rev().find(|kept| kept.id == id);
+        if let Some(Value::Object(members)) = kept.map(|kept| &mut kept.entry) {
             amend(members);
         }
     }
+}
 
-    fn end(&mut self, id: &str) {
-        if self.under_way.remove(id).is_some() {
-            self.last_change = Some(Instant::now());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(id: &str, url: &str) -> Value {
+        json!({"requestId": id, "type": "Fetch", "request": {"method": "GET", "url": url}})
+    }
+
+    fn answered(id: &str, status: u16) -> Value {
+        json!({"requestId": id, "response": {"status": status}})
+    }
+
+    #[test]
+    fn an_answer_belongs_to_the_last_request_of_its_id() {
+        let mut network = Network::default();
+        network.observe("Network.requestWillBeSent", &begun("1", "http://a/"));
+        let mut redirected = begun("1", "http://b/");
+        redirected["redirectResponse"] = json!({"status": 302});
+        network.observe("Network.requestWillBeSent", &redirected);
+        network.observe("Network.responseReceived", &answered("1", 200));
+        let seen = network.requests(None);
+        let told: Vec<_> = seen
+            .iter()
+            .map(|request| (&request["id"], &request["status"], &request["ok"]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (&json!("r1"), &json!(302), &json!(false)),
+                (&json!("r2"), &json!(200), &json!(true)),
+            ]
+        );
+    }
+
+    #[test]
+    fn requests_that_never_end_are_bounded_too() {
+        let mut network = Network::default();
+        for number in 0..=REQUESTS {
+            let begun = begun(&number.to_string(), "http://a/");
+            network.observe("Network.requestWillBeSent", &begun);
         }
+        network.observe("Network.responseReceived", &answered("0", 200));
+        let seen = network.requests(None);
+        assert_eq!(seen.len(), REQUESTS);
+        assert_eq!(seen[0]["id"], "r2");
+        assert!(seen.iter().all(|request| request.get("status").is_none()));
     }
 }

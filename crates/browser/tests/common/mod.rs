@@ -3,18 +3,27 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use node_config::BrowserSettings;
 use openclaw_node_browser::browser::Browser;
 use openclaw_node_browser::control::{Control, ControlOptions, Places};
+use openclaw_node_browser::executable;
+use openclaw_node_browser::proxy::{CommandError, ProxyCommand, call};
 use openclaw_node_browser::request::{Method, Reply, Request};
 use openclaw_node_browser::routes::dispatch;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// Set where tests must not be skipped, as in `.ci/run`.
+const REQUIRED: &str = "OPENCLAW_NODE_REQUIRE_CHROMIUM";
 
 /// Pages by path.
 type Pages = HashMap<&'static str, &'static str>;
@@ -34,6 +43,9 @@ pub(crate) fn with_pages(
     settings: impl FnOnce(&mut BrowserSettings),
     test: impl AsyncFnOnce(&Harness),
 ) {
+    if !has_browser() {
+        return;
+    }
     let pages: Pages = pages.iter().copied().collect();
     let start = *pages.keys().find(|path| **path == "/").unwrap_or(&"/");
     let mut browser_settings = BrowserSettings {
@@ -49,6 +61,18 @@ pub(crate) fn with_pages(
         test(&harness).await;
         harness.control.shut_down().await;
     });
+}
+
+/// Whether there is a browser; a line says that a test is skipped where there is none.
+fn has_browser() -> bool {
+    let found = executable::find(None);
+    if let Err(error) = &found {
+        let line = format!("skipped: {error}\n");
+        assert!(std::env::var_os(REQUIRED).is_none(), "{line}");
+        // Past the harness, which shows only what failed.
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    found.is_ok()
 }
 
 impl Harness {
@@ -115,8 +139,92 @@ impl Harness {
             query: members(query),
             body: members(body),
             timeout: Duration::from_secs(60),
+            upload: None,
         };
         dispatch(&self.control, &self.browser, &request).await
+    }
+
+    /// A command with an upload of one file; what it answers.
+    pub(crate) async fn upload(
+        &self,
+        target: &str,
+        content: &[u8],
+        body: Value,
+    ) -> Result<Value, CommandError> {
+        let mut body = members(body);
+        body.insert("targetId".to_owned(), json!(target));
+        let content = STANDARD.encode(content);
+        let params = json!({
+            "method": "POST",
+            "path": "/hooks/file-chooser",
+            "body": body,
+            "upload": {
+                "envelope": "browser-upload-v1",
+                "files": [{"name": "a.txt", "contentBase64": content}],
+            },
+        });
+        let params = params.to_string();
+        let answer = call(&self.control, ProxyCommand::UploadV1, Some(&params)).await?;
+        Ok(serde_json::from_str(&answer).unwrap())
+    }
+
+    /// How many uploads are staged.
+    pub(crate) fn staged(&self) -> usize {
+        let folder = self.control.places().uploads_dir().join(".proxy-uploads");
+        std::fs::read_dir(folder).map_or(0, Iterator::count)
+    }
+
+    /// The same, once it is what it should be.
+    pub(crate) async fn until_staged(&self, count: usize) {
+        let wait = async {
+            while self.staged() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(waited.is_ok(), "{} are staged, not {count}", self.staged());
+    }
+
+    /// The port of the browser.
+    pub(crate) fn port(&self) -> u16 {
+        self.browser.profile().endpoint.as_ref().unwrap().port()
+    }
+
+    /// What else can drive the browser: without a browser of its own, in the same places.
+    pub(crate) async fn attached(&self) -> Self {
+        let mut options = self.browser.options().clone();
+        // Its last part is added again.
+        options.places.temporary.pop();
+        let control = Control::new(ControlOptions {
+            settings: BrowserSettings {
+                attach_only: true,
+                cdp_url: Some(format!("http://127.0.0.1:{}", self.port())),
+                ..options.settings
+            },
+            ..options
+        })
+        .unwrap();
+        Self {
+            browser: control.browser("openclaw").unwrap(),
+            control,
+            origin: self.origin.clone(),
+            target: self.target.clone(),
+            _state: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Ends what the node would end.
+    pub(crate) async fn shut_down(&self) {
+        self.control.shut_down().await;
+    }
+
+    /// A file that pages may be given.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let folder = self.control.places().inbound_dir();
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, name).unwrap();
+        file
     }
 
     /// A snapshot of the page.
