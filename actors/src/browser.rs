@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::prelude::*;
 use browser::control::{Control, ControlOptions};
@@ -234,7 +235,7 @@ impl Handler<BrowserCall> for Engine {
             let Some(result) = result else {
                 return debug!(invoke = %id, "browser call cancelled");
             };
-            let result = result.map_err(|error| thrown(&error));
+            let result = result.map(Arc::new).map_err(|error| thrown(&error));
             let event = None;
             answer(&reply, InvokeAnswer { id, result, event });
         });

@@ -1,5 +1,7 @@
 //! Who waits for a run, and what they are told.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use approvals::decision::DenialReason;
 use exec::run::RunPayload;
@@ -90,8 +92,9 @@ pub(super) fn deny(askers: &[RunAsker], label: &RunLabel, reason: DenialReason, 
 
 /// Serialises a payload for the wire.
 pub(crate) fn to_json(payload: &impl Serialize) -> InvokeResult {
-    serde_json::to_string(payload).map_err(|error| {
+    let json = serde_json::to_string(payload).map_err(|error| {
         warn!(%error, "payload does not serialise");
         InvokeError::unavailable("node invocation failed")
-    })
+    })?;
+    Ok(Arc::new(json))
 }

@@ -1,6 +1,7 @@
 //! Invokes: a gateway asks a node to run a command, and the node answers (§11.3, §11.4, §11.7).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -265,8 +266,10 @@ impl InvokeError {
     }
 }
 
-/// The answer to an invoke: JSON text, or why there is none.
-pub type InvokeResult = Result<String, InvokeError>;
+/// The answer to an invoke: JSON text, or why there is none. It can be megabytes that several
+/// askers, the journal and an unacknowledged request hold at a time, so it is shared as it is: an
+/// `Arc<str>` would begin with a copy.
+pub type InvokeResult = Result<Arc<String>, InvokeError>;
 
 /// Params of a `node.invoke.result` request.
 #[derive(Debug, Serialize)]
@@ -289,7 +292,7 @@ impl<'a> InvokeResultParams<'a> {
             id,
             node_id,
             ok: result.is_ok(),
-            payload_json: result.as_ref().ok().map(String::as_str),
+            payload_json: result.as_deref().ok().map(String::as_str),
             error: result.as_ref().err(),
         }
     }
@@ -390,7 +393,11 @@ mod tests {
     #[test]
     fn a_result_carries_a_payload_or_an_error_never_both() {
         let id = InvokeId::new("i").unwrap();
-        let ok = serde_json::to_string(&InvokeResultParams::new(&id, "n", &Ok("{}".to_owned())));
+        let ok = serde_json::to_string(&InvokeResultParams::new(
+            &id,
+            "n",
+            &Ok(Arc::new("{}".to_owned())),
+        ));
         assert_eq!(
             ok.unwrap(),
             r#"{"id":"i","nodeId":"n","ok":true,"payloadJSON":"{}"}"#

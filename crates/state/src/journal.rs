@@ -5,6 +5,7 @@
 //! power loss nothing that was written about still runs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -125,7 +126,7 @@ pub struct RunResult {
     /// A digest of the params that came with it.
     pub params: [u8; 32],
     /// The payload, as JSON.
-    pub payload: String,
+    pub payload: Arc<String>,
     /// When it was answered, in unix milliseconds.
     pub at_ms: u64,
 }
@@ -538,7 +539,7 @@ impl Database {
                         Ok(RunResult {
                             key: *key,
                             params: row.get(0)?,
-                            payload: row.get(1)?,
+                            payload: Arc::new(row.get(1)?),
                             at_ms: from_millis(row.get(2)?),
                         })
                     },
@@ -613,7 +614,7 @@ mod tests {
         RunResult {
             key: [key; 32],
             params: [9; 32],
-            payload: payload.to_owned(),
+            payload: Arc::new(payload.to_owned()),
             at_ms,
         }
     }
