@@ -7,6 +7,7 @@ mod logging;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    exec::allocator::return_large_blocks();
     // First of all: commands must not find a descriptor that this process was started with.
     if let Err(error) = exec::descriptors::close_inherited() {
         cli::complain(format_args!(

@@ -138,7 +138,11 @@ async fn ten_thousand_runs_leave_nothing_behind() {
     })
     .await;
     assert!(descriptors(node.pid()) <= open);
-    let grown = proportional_memory(node.pid()).saturating_sub(memory);
+    // The last of them are still being written down.
+    let grown = until("what the runs took is given back", || {
+        let grown = proportional_memory(node.pid()).saturating_sub(memory);
+        (grown <= MIB).then_some(grown)
+    })
+    .await;
     println!("10 000 runs: grown by {} KiB", grown / 1024);
-    assert!(grown <= MIB, "grown by {grown} bytes");
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use state::RESULT_LIFETIME;
 
 /// Keys that are remembered here; whether an older one is known is looked up in the database.
-const KEYS_LIMIT: usize = 8192;
+const KEYS_LIMIT: usize = 4096;
 
 /// What tells a request from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Processes: environment, plans, spawning, capture and killing.
 
+pub mod allocator;
 pub mod binding;
 pub mod census;
 pub mod cgroup;
