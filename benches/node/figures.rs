@@ -7,15 +7,12 @@ use serde_json::json;
 
 use crate::Result;
 use crate::contestant::Contestant;
-use crate::floor::{CAT, Floor, OUTPUT_BYTES, TRUE};
+use crate::floor::{CAT, Floor, OUTPUT_BYTES, SLEEP, SLEEPERS, TRUE};
 use crate::process_tree::Footprint;
 use crate::samples::Samples;
 
 /// Commands at a time in the throughput figure.
 const PARALLEL: usize = 32;
-/// Commands at a time in the waiting figure, and the command.
-const SLEEPERS: usize = 64;
-const SLEEP: [&str; 2] = ["/bin/sleep", "0.2"];
 /// A node is idle once it used no CPU time for this long, …
 const QUIET: Duration = Duration::from_secs(2);
 /// … and at the latest after this.

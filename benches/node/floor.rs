@@ -19,6 +19,10 @@ pub(crate) const CAT: &str = "/bin/cat";
 /// What the printing command prints, in bytes; below the 200 000 that a node returns.
 pub(crate) const OUTPUT_BYTES: usize = 150_000;
 
+/// Commands at a time in the waiting figure, and the command.
+pub(crate) const SLEEPERS: usize = 64;
+pub(crate) const SLEEP: [&str; 2] = ["/bin/sleep", "0.2"];
+
 const TRUE_PER_ROUND: usize = 100;
 const WORKERS: usize = 2;
 const TRUE_PER_WORKER: usize = 100;
@@ -51,6 +55,8 @@ pub(crate) struct FloorFigures {
     pub(crate) run_true: Samples,
     /// `/bin/true` with [`WORKERS`] threads: runs, and the time they took.
     pub(crate) parallel: (usize, Duration),
+    /// [`SLEEPERS`] times [`SLEEP`], started by [`WORKERS`] threads: from the first start to each end.
+    pub(crate) sleepers: Samples,
     /// Reading the printed file from the command's pipe.
     pub(crate) output: Samples,
 }
@@ -68,11 +74,45 @@ impl FloorFigures {
         }
         self.parallel.0 += WORKERS * TRUE_PER_WORKER;
         self.parallel.1 += started.elapsed();
+        let started = Instant::now();
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                thread::spawn(move || run_sleepers(started).map_err(|error| error.to_string()))
+            })
+            .collect();
+        for worker in workers {
+            let ends = worker.join().map_err(|_| "a floor worker panicked")??;
+            self.sleepers.extend(ends);
+        }
         for _ in 0..OUTPUT_PER_ROUND {
             self.output.push(read_output(floor.printed())?);
         }
         Ok(())
     }
+}
+
+/// One worker's part of the sleepers. They end in the order in which they were started.
+fn run_sleepers(started: Instant) -> Result<Vec<Duration>> {
+    let [program, time] = SLEEP;
+    let mut children = Vec::with_capacity(SLEEPERS / WORKERS);
+    for _ in 0..SLEEPERS / WORKERS {
+        let child = Command::new(program)
+            .arg(time)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        children.push(child);
+    }
+    let mut ends = Vec::with_capacity(children.len());
+    for mut child in children {
+        let status = child.wait()?;
+        ends.push(started.elapsed());
+        if !status.success() {
+            return Err(format!("{program} ended with {status}").into());
+        }
+    }
+    Ok(ends)
 }
 
 fn run_true(times: usize) -> Result<Vec<Duration>> {

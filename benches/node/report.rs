@@ -116,9 +116,11 @@ impl Report {
                     format!("{rate:.0} /s ({:.2} × floor)", rate / floor_rate)
                 },
             ),
-            self.row("64 × `sleep 0.2` at a time, p50 / p99", None, |it| {
-                p50_p99(&it.sleepers)
-            }),
+            self.row(
+                "64 × `sleep 0.2` at a time, p50 / p99 (floor: 2 workers)",
+                Some(p50_p99(&floor.sleepers)),
+                |it| p50_p99(&it.sleepers),
+            ),
             self.row("150 kB of output, p50", Some(p50(&floor.output)), |it| {
                 format!(
                     "{} ({})",
@@ -139,6 +141,7 @@ impl Report {
     fn raw(&self) -> Vec<(String, &'static str, &Samples)> {
         let mut raw = vec![
             ("floor".to_owned(), "run /bin/true", &self.floor.run_true),
+            ("floor".to_owned(), "sleep 0.2 x64", &self.floor.sleepers),
             ("floor".to_owned(), "150 kB output", &self.floor.output),
         ];
         for (name, it) in &self.columns {
