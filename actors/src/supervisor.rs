@@ -58,6 +58,8 @@ const ATTEMPT: Duration = Duration::from_secs(
 );
 /// How often the database is told that the node lives: what is known of one that was killed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(300);
+/// How long a connection is in service before the code of the start is let go of.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Messages that may wait for this actor.
 const MAILBOX: usize = 256;
 
@@ -364,9 +366,19 @@ impl Supervisor {
     }
 
     fn give_sign_of_life(&mut self, _: &mut Context<Self>) {
+        let_go_of_code();
         if self.family.store.try_send(NoteAlive).is_err() {
             debug!("store does not take messages");
         }
+    }
+}
+
+/// A node is idle most of its life, and what it executed to start or for its last command need not
+/// stay mapped. What it needs again comes from the page cache.
+fn let_go_of_code() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = ::exec::code_pages::let_go() {
+        debug!(%error, "code that is not needed stays mapped");
     }
 }
 
@@ -422,7 +434,7 @@ impl Actor for Supervisor {
 impl Handler<ConnectionReady> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, ready: ConnectionReady, _: &mut Context<Self>) {
+    fn handle(&mut self, ready: ConnectionReady, ctx: &mut Context<Self>) {
         if ready.generation != self.generation || self.lifecycle.is_stopping() {
             return;
         }
@@ -458,6 +470,7 @@ impl Handler<ConnectionReady> for Supervisor {
         if let Err(error) = self.family.store.try_send(ClearAuthFailure) {
             error!(%error, "store does not take messages");
         }
+        ctx.run_later(SETTLED, |_, _| let_go_of_code());
     }
 }
 

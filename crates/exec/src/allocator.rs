@@ -1,7 +1,7 @@
 //! How the C library's allocator, which is this program's, treats what one run needs for a moment.
 
-/// From which size on memory goes back to the system as soon as it is free, in bytes. What an
-/// ordinary result takes stays below it, so that runs do not pay for it with page faults.
+/// From which size on a block is memory of its own, in bytes, which goes back to the system as soon
+/// as it is free. What an ordinary result takes stays below it and can be used again.
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 512 * 1024;
 

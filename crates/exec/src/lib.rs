@@ -5,6 +5,8 @@ pub mod binding;
 pub mod census;
 pub mod cgroup;
 pub mod clearance;
+#[cfg(target_os = "linux")]
+pub mod code_pages;
 pub mod descriptors;
 pub mod environment;
 pub mod explanation;
