@@ -204,6 +204,11 @@ async fn what_the_node_would_refuse_is_refused_with_nothing_written() {
     let ran = machine.node(&["restart"]).await;
     assert_eq!(ran.stderr, "Node service disabled.\n", "{ran:?}");
     machine
+        .shell("cd .openclaw; mv .env node.systemd.env")
+        .await;
+    let ran = machine.node(&["restart"]).await;
+    assert_eq!(ran.stderr, "Node service disabled.\n", "{ran:?}");
+    machine
         .shell("umask 077; echo '{ tools: {} }' > .openclaw/openclaw-node.json5")
         .await;
     let ran = machine.node(&["restart"]).await;

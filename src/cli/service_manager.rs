@@ -1,7 +1,7 @@
 //! Which service manager a command means, and what all of its commands say alike.
 
 use nix::unistd::Uid;
-use node_config::{Configuration, ConfigurationError, Environment, Paths};
+use node_config::{Configuration, ConfigurationError, Environment, Paths, VariablesFile};
 use service::action::{Action, Report};
 use service::manager::ServiceManager;
 use service::systemd::{Account, SYSTEM_STATE_DIR};
@@ -95,7 +95,7 @@ pub(super) fn check_configuration(
         let of_unit = ["HOME", "OPENCLAW_STATE_DIR"].map(|name| (name, SYSTEM_STATE_DIR));
         Configuration::load(&of_unit.into_iter().collect(), None)
     } else {
-        Configuration::load(environment, None)
+        Configuration::load(environment, variables_file(environment).as_ref())
     };
     let error = match loaded {
         // No file is at fault; whoever looks for the manager says what is.
@@ -110,6 +110,17 @@ pub(super) fn check_configuration(
             if system { " --system" } else { "" }
         ),
     ))
+}
+
+/// The file that the service takes variables from beside those of its definition.
+fn variables_file(environment: &Environment) -> Option<VariablesFile> {
+    let paths = Paths::from_environment(environment).ok()?;
+    if cfg!(target_os = "macos") {
+        let file = service::launchd::environment_file(&paths.state_dir);
+        return file.exists().then_some(VariablesFile::Given(file));
+    }
+    let file = service::systemd::environment_file(&paths.state_dir);
+    Some(VariablesFile::OfUnit(file))
 }
 
 /// Prints a report, and says how the command ends.

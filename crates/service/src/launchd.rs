@@ -42,12 +42,18 @@ pub struct Launchd {
     places: AgentPlaces,
 }
 
+/// Where the secrets of an agent are, as upstream has it (service files §2.3).
+#[must_use]
+pub fn environment_file(state_dir: &Path) -> PathBuf {
+    state_dir.join(format!("service-env/{LABEL}.env"))
+}
+
 impl Launchd {
     /// The agents of the user `uid`, whose home is `home`. `tools` finds `launchctl` by its `PATH`.
     #[must_use]
     pub fn new(tools: Tools, uid: u32, home: PathBuf, state_dir: &Path) -> Self {
         let places = AgentPlaces {
-            environment_file: state_dir.join(format!("service-env/{LABEL}.env")),
+            environment_file: environment_file(state_dir),
             log_file: home.join("Library/Logs/openclaw/node.log"),
         };
         Self {
