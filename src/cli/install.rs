@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Accepted as upstream does, and ignored
     #[arg(long, hide = true)]
     no_share_installed_apps: bool,
-    /// Reinstall, or replace another service of that name; what was there is kept as a backup
+    /// Reinstall, or replace another service of that name; what somebody else had there is kept as a backup
     #[arg(long)]
     force: bool,
     /// Stop upstream's node host, become the device that it is, and replace its service

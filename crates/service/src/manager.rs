@@ -290,7 +290,8 @@ pub trait ServiceManager {
     /// When they cannot be read.
     fn stored_secrets(&self) -> Result<EnvironmentFile, ServiceError>;
 
-    /// Writes the service and (re)starts it. What was there is kept as a backup.
+    /// Writes the service and (re)starts it. What was there is kept as a backup, unless it is this
+    /// program's own and the only copy of somebody else's would be lost for it.
     ///
     /// # Errors
     /// [`ServiceError`].
