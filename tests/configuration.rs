@@ -81,6 +81,19 @@ async fn the_token_is_found_in_every_place() {
     connects(launch.arg("--env-file").arg(&env_file).start()).await;
 
     let home = Home::new();
+    fs::create_dir_all(home.state_dir()).unwrap();
+    let file = home.state_dir().join("node.systemd.env");
+    private(&file, &format!("OPENCLAW_GATEWAY_TOKEN={token}\n"));
+    let unit = || {
+        let launch = home.run_without_token(gateway.port());
+        launch.env("OPENCLAW_SYSTEMD_UNIT", "openclaw-node")
+    };
+    // It is a user unit's; a system unit names no such file.
+    let mut node = unit().env("STATE_DIRECTORY", home.state_dir()).start();
+    assert_eq!(node.exit_code().await, 1, "{node}");
+    connects(unit().start()).await;
+
+    let home = Home::new();
     let secret = home.path().join("token");
     private(&secret, token);
     let mut config = auth(json!({ "source": "file", "provider": "f", "id": "value" }));

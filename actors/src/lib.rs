@@ -18,6 +18,7 @@ mod candidates;
 mod clock;
 mod connection;
 pub mod control;
+mod credential_files;
 mod credential_source;
 mod exec;
 mod host_stats;
@@ -56,6 +57,7 @@ use state::{Database, EarlierInstance, JournalBounds};
 use tracing::{debug, warn};
 
 pub use crate::announce::OPERATOR_LINES;
+pub use crate::credential_files::CredentialFiles;
 pub use crate::credential_source::CredentialSources;
 pub use crate::reload::{ReadAgain, Reload, Reloaded};
 pub use crate::store::endpoint_to_save;

@@ -1,7 +1,6 @@
 //! What a running node takes over from files that were changed: credentials, policy, settings and
 //! the environment of commands. Which gateway it is connected to is none of that.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::exec::environment::BaseEnvironment;
@@ -11,6 +10,7 @@ use node_config::ExecSettings;
 use secrecy::SecretString;
 use state::JournalBounds;
 
+use crate::credential_files::CredentialFiles;
 use crate::credential_source::CredentialSources;
 
 /// What was read again.
@@ -38,9 +38,9 @@ pub type ReadAgain = Arc<dyn Fn(bool) -> Result<Reloaded, String> + Send + Sync>
 pub struct Reload {
     /// Does it.
     pub read: ReadAgain,
-    /// The files that shared credentials may be in: while a refused credential is held back, a
-    /// change of one of them is a reason to read again.
-    pub credential_files: Arc<[PathBuf]>,
+    /// Where shared credentials come from: while a refused one is held back, a change is a reason to
+    /// read again.
+    pub credential_files: CredentialFiles,
 }
 
 /// The policy and the environment of commands were read again.

@@ -1,9 +1,12 @@
 //! Files of environment variables: `<stateDir>/.env`, and what a service definition keeps for
 //! `--env-file` (config §4, service files §2).
 
+use std::collections::BTreeMap;
 use std::io;
+use std::iter::Peekable;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::str::Chars;
 
 use nix::fcntl::OFlag;
 
@@ -97,11 +100,107 @@ impl VariablesFile {
     }
 }
 
-/// Reads what systemd has read already, and as it does: a line that sets no variable is passed over.
-fn read_unit_file(file: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
-    let text = read(file)?.map_or_else(String::new, |(text, _)| text);
-    let assignments = text.lines().map(str::trim).filter_map(assignment);
-    Ok(assignments.collect())
+/// Reads what systemd has read already.
+fn read_unit_file(file: &Path) -> Result<BTreeMap<String, String>, EnvFileError> {
+    Ok(read(file)?.map_or_else(BTreeMap::new, |(text, _)| unit_variables(&text)))
+}
+
+/// The variables of an `EnvironmentFile=` as systemd takes them (systemd.exec(5)): of equal names
+/// the last one counts; quoted pieces are joined; a backslash makes the next character an ordinary
+/// one, and the end of a line disappear; what has no valid name is passed over.
+fn unit_variables(text: &str) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut characters = text.chars().peekable();
+    loop {
+        while characters
+            .next_if(|next| next.is_ascii_whitespace())
+            .is_some()
+        {}
+        match characters.peek() {
+            None => return variables,
+            Some('#' | ';') => skip_comment(&mut characters),
+            Some(_) => {
+                if let Some((name, value)) = unit_variable(&mut characters)
+                    && is_name(&name)
+                {
+                    variables.insert(name, value);
+                }
+            }
+        }
+    }
+}
+
+/// A comment, which a backslash at the end of its line goes on with.
+fn skip_comment(characters: &mut Peekable<Chars<'_>>) {
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => drop(characters.next()),
+            '\n' | '\r' => return,
+            _ => {}
+        }
+    }
+}
+
+/// A name and its value; `None` for a line without `=`.
+fn unit_variable(characters: &mut Peekable<Chars<'_>>) -> Option<(String, String)> {
+    let mut name = String::new();
+    loop {
+        match characters.next()? {
+            '=' => break,
+            '\n' | '\r' => return None,
+            character => name.push(character),
+        }
+    }
+    let mut value = String::new();
+    // White space outside of quotes counts only if something follows it in the same piece.
+    let mut kept = 0;
+    let mut is_at_start = true;
+    while let Some(character) = characters.next() {
+        match character {
+            '\n' | '\r' => break,
+            '\'' if is_at_start => {
+                value.extend(characters.by_ref().take_while(|next| *next != '\''));
+                kept = value.len();
+            }
+            '"' if is_at_start => {
+                double_quoted(characters, &mut value);
+                kept = value.len();
+            }
+            '\\' => {
+                is_at_start = false;
+                value.extend(characters.next().filter(|next| *next != '\n'));
+                kept = value.len();
+            }
+            blank if blank.is_ascii_whitespace() => {
+                if !is_at_start {
+                    value.push(blank);
+                }
+            }
+            character => {
+                is_at_start = false;
+                value.push(character);
+                kept = value.len();
+            }
+        }
+    }
+    value.truncate(kept);
+    Some((name.trim_end().to_owned(), value))
+}
+
+/// The rest of a piece in double quotes: a backslash only means something before what a shell would
+/// expand, and at the end of a line.
+fn double_quoted(characters: &mut Peekable<Chars<'_>>, value: &mut String) {
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return,
+            '\\' => match characters.next() {
+                Some('\n') | None => {}
+                Some(escaped @ ('"' | '\\' | '`' | '$')) => value.push(escaped),
+                Some(other) => value.extend(['\\', other]),
+            },
+            character => value.push(character),
+        }
+    }
 }
 
 /// Reads the file of `--env-file`, which must be there and private; every line must set a variable,
@@ -312,6 +411,29 @@ mod tests {
     fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn an_environment_file_of_a_unit_is_read_as_systemd_reads_it() {
+        let table: [(&str, &[(&str, &str)]); 12] = [
+            ("A=1\nA=2\n", &[("A", "2")]),
+            (" A = a b \t\nB=", &[("A", "a b"), ("B", "")]),
+            ("# A=1\n; B=1\n#\\\nC=1\nD=1", &[("D", "1")]),
+            ("export A=1\n1B=1\nno line\nC=1", &[("C", "1")]),
+            ("A='a \\ \"b\"'\nB=1", &[("A", "a \\ \"b\""), ("B", "1")]),
+            (r#"A="\"\\\$\`\x""#, &[("A", r#""\$`\x"#)]),
+            ("A=\"a\\\nb\nc\"\nB=1", &[("A", "ab\nc"), ("B", "1")]),
+            (r"A=a\b\\c\ ", &[("A", r"ab\c ")]),
+            ("A=a \\\n  b\nB=1", &[("A", "a   b"), ("B", "1")]),
+            ("A='a' \"b\" c", &[("A", "abc")]),
+            ("A=it's \"so\"", &[("A", "it's \"so\"")]),
+            ("A='never ends\nB=1", &[("A", "never ends\nB=1")]),
+        ];
+        for (text, expected) in table {
+            let read = unit_variables(text);
+            let read: Vec<_> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert_eq!(read, expected, "{text}");
+        }
     }
 
     #[test]

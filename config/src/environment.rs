@@ -101,7 +101,7 @@ impl Environment {
     }
 
     /// Takes out the variables that have just these values.
-    pub(crate) fn set_aside(&mut self, variables: &[(String, String)]) {
+    pub(crate) fn set_aside(&mut self, variables: &BTreeMap<String, String>) {
         for (name, value) in variables {
             if self.raw(name) == Some(OsStr::new(value)) {
                 self.0.remove(OsStr::new(name));

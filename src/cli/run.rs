@@ -5,6 +5,7 @@ mod reload;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use actors::{CredentialSources, Ending, NodeOptions};
 use browser::control::{ControlOptions, Places};
@@ -13,8 +14,8 @@ use exec::environment::{BaseEnvironment, Overrides};
 use exec::mark::Instance;
 use node_config::profile::{NodeIdPlan, display_name, plan_node_id};
 use node_config::{
-    Configuration, CredentialQuery, Environment, Paths, PlannedEndpoint, VariablesFile,
-    control_socket,
+    Configuration, ConfigurationError, CredentialQuery, Environment, Paths, PlannedEndpoint,
+    VariablesFile, control_socket,
 };
 use protocol::connect::{NodeDescription, ROLE};
 use protocol::credentials::Credentials;
@@ -84,19 +85,12 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
         .commands
         .choose()
         .map_err(|error| Failure::usage(error, environment))?;
-    let (environment, variables_file) = &variables(arguments, environment);
-    let configuration = Configuration::load(environment, variables_file.as_ref());
+    let process = ProcessStart::new(arguments, environment);
+    let configuration = process.configuration();
     let (state_dir, ended) = match configuration {
         Ok(configuration) => (
             Some(configuration.paths.state_dir.clone()),
-            start(
-                arguments,
-                setup,
-                commands,
-                environment,
-                variables_file.as_ref(),
-                configuration,
-            ),
+            start(arguments, setup, commands, process, configuration),
         ),
         Err(error) => (
             Paths::from_environment(environment)
@@ -115,25 +109,46 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<Ex
     ended.map(|ending| Exit::Node(ending.exit))
 }
 
-/// The variables that the process has of itself, and the file where the service definition keeps
-/// others.
-fn variables(
-    arguments: &Arguments,
-    environment: &Environment,
-) -> (Environment, Option<VariablesFile>) {
-    let mut process = environment.clone();
-    if let Some(file) = &arguments.env_file {
-        return (process, Some(VariablesFile::Given(file.clone())));
+/// What the process was started with.
+struct ProcessStart {
+    /// The variables that it has of itself.
+    environment: Environment,
+    /// Where the service definition keeps others.
+    variables_file: Option<VariablesFile>,
+    at: SystemTime,
+}
+
+impl ProcessStart {
+    fn new(arguments: &Arguments, environment: &Environment) -> Self {
+        let mut process = Self {
+            environment: environment.clone(),
+            variables_file: arguments.env_file.clone().map(VariablesFile::Given),
+            at: SystemTime::now(),
+        };
+        if process.variables_file.is_none() {
+            process.variables_file = Self::file_of_unit(&mut process.environment);
+        }
+        process
     }
-    let is_unit = process.process("OPENCLAW_SYSTEMD_UNIT").is_some();
-    let Some(paths) = Paths::from_environment(&process).ok().filter(|_| is_unit) else {
-        return (process, None);
-    };
-    let file = service::systemd::environment_file(&paths.state_dir);
-    let file = VariablesFile::of_unit(file, &mut process)
-        .inspect_err(|error| warn!(%error, "a change of it is seen after a restart only"))
-        .ok();
-    (process, file)
+
+    /// The `EnvironmentFile=` of a user unit. The system unit, which alone has a state folder of
+    /// systemd's, names no such file: its secrets are credentials, and whoever can write its state
+    /// folder must not set variables of the process.
+    fn file_of_unit(process: &mut Environment) -> Option<VariablesFile> {
+        let is_user_unit = process.process("OPENCLAW_SYSTEMD_UNIT").is_some()
+            && process.process("STATE_DIRECTORY").is_none();
+        let paths = Paths::from_environment(process)
+            .ok()
+            .filter(|_| is_user_unit)?;
+        let file = service::systemd::environment_file(&paths.state_dir);
+        VariablesFile::of_unit(file, process)
+            .inspect_err(|error| warn!(%error, "a change of it is seen after a restart only"))
+            .ok()
+    }
+
+    fn configuration(&self) -> Result<Configuration, ConfigurationError> {
+        Configuration::load(&self.environment, self.variables_file.as_ref())
+    }
 }
 
 /// Runs the node to its end. The state is locked until this returns.
@@ -141,8 +156,7 @@ fn start(
     arguments: &Arguments,
     setup: Option<Setup>,
     commands: CommandChoice,
-    process_environment: &Environment,
-    variables_file: Option<&VariablesFile>,
+    process: ProcessStart,
     configuration: Configuration,
 ) -> Result<Ending, Failure> {
     let Configuration {
@@ -160,7 +174,7 @@ fn start(
     let mut database = Database::open(&paths.state_dir)?;
     let old_node_host = match database.identity()? {
         Some(_) => None,
-        None => OldNodeHost::at_first_start(paths, process_environment)?,
+        None => OldNodeHost::at_first_start(paths, &process.environment)?,
     };
     let profile = match &old_node_host {
         Some(old) => Some(old.profile().clone()),
@@ -173,7 +187,7 @@ fn start(
     let endpoint = planned(
         &arguments.endpoint.flags_over(&configuration),
         saved.as_ref(),
-        process_environment,
+        &process.environment,
     )?;
     let way_in = match setup {
         Some(setup)
@@ -250,14 +264,13 @@ fn start(
     let earlier = database.begin_journal(Instance::current().as_raw(), unix_ms())?;
     let kept_results = database.kept_results(unix_ms())?;
     let last_exit = database.begin_life(unix_ms())?;
-    let control_socket = control_socket(&paths.state_dir, process_environment)
+    let control_socket = control_socket(&paths.state_dir, &process.environment)
         .inspect_err(|error| warn!(%error, "no control socket; status cannot show this node"))
         .ok();
     let environment = BaseEnvironment::new(configuration.variables_for_commands());
     let browser = browser_options(&configuration, &environment);
     let reload = reload::reload(
-        process_environment,
-        variables_file,
+        process,
         &configuration,
         shared_credentials,
         endpoint.scope(),

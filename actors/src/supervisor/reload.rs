@@ -206,15 +206,13 @@ impl Handler<ReloadRequested> for Supervisor {
                 ),
             }
             notify(&[NotifyState::Ready]);
-            match std::mem::take(&mut actor.reloading) {
-                Reloading::AndOnceMore(again) => {
-                    return ctx.notify(ReloadRequested(again.max(cause)));
-                }
-                Reloading::No | Reloading::Yes => {}
-            }
             // What was changed may be just what the node waits for.
             if cause == ReloadCause::Operator || actor.presents_other_than(&held_back) {
                 actor.connect(ctx);
+            }
+            match std::mem::take(&mut actor.reloading) {
+                Reloading::AndOnceMore(again) => ctx.notify(ReloadRequested(again)),
+                Reloading::No | Reloading::Yes => {}
             }
         });
     }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use actors::{CredentialSources, ReadAgain, Reload, Reloaded};
+use actors::{CredentialFiles, CredentialSources, ReadAgain, Reload, Reloaded};
 use exec::environment::BaseEnvironment;
-use node_config::{
-    Configuration, CredentialQuery, Credentials, Environment, GatewayScope, GivenSecret,
-    VariablesFile,
-};
+use node_config::{Configuration, CredentialQuery, Credentials, GatewayScope, GivenSecret};
 use tracing::warn;
+
+use super::ProcessStart;
 
 /// Where shared credentials may come from in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +22,20 @@ pub(super) enum SharedCredentials {
 
 /// Reads everything again as it was read at start. By then the endpoint is the saved one.
 pub(super) fn reload(
-    process: &Environment,
-    variables_file: Option<&VariablesFile>,
+    process: ProcessStart,
     started_with: &Configuration,
     shared: SharedCredentials,
     endpoint: GatewayScope,
 ) -> Reload {
-    let process = process.clone();
-    let variables_file = variables_file.cloned();
     let credential_files = match shared {
         SharedCredentials::None => Vec::new(),
         SharedCredentials::OfEnvironment | SharedCredentials::OfEverywhere => {
-            started_with.credential_files(variables_file.as_ref())
+            started_with.credential_files(process.variables_file.as_ref())
         }
     };
+    let credential_files = CredentialFiles::read_since(credential_files, process.at);
     let read: ReadAgain = Arc::new(move |has_device_token| {
-        let configuration = Configuration::load(&process, variables_file.as_ref())
-            .map_err(|error| error.to_string())?;
+        let configuration = process.configuration().map_err(|error| error.to_string())?;
         let query = CredentialQuery {
             environment: &configuration.environment,
             openclaw_json: &configuration.openclaw_json,
@@ -74,7 +70,7 @@ pub(super) fn reload(
     });
     Reload {
         read,
-        credential_files: credential_files.into(),
+        credential_files,
     }
 }
 
