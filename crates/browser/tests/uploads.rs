@@ -53,17 +53,32 @@ fn an_upload_for_a_chooser_waits_for_it_and_stays_with_the_page() {
             let next = json!({});
             page.upload(&target, b"one", next.clone()).await.unwrap();
             page.upload(&target, b"two", next).await.unwrap();
-            assert_eq!(page.staged(), 2);
+            assert_eq!(page.staged(), 1, "only the second waits");
             let click = json!({"kind": "click", "selector": "#pick", "targetId": target});
             page.post("/act", click).await.unwrap();
             let chosen = "() => document.querySelector('#pick').files.length === 1";
             let wait = json!({"kind": "wait", "fn": chosen, "targetId": target});
             page.post("/act", wait).await.unwrap();
             assert_eq!(read(page, &target).await, "two");
-            assert_eq!(page.staged(), 2);
+            assert_eq!(page.staged(), 1);
             page.post("/act", json!({"kind": "close", "targetId": target}))
                 .await
                 .unwrap();
+            page.until_staged(0).await;
+        },
+    );
+}
+
+#[test]
+fn an_upload_for_a_chooser_that_does_not_open_goes_when_it_no_longer_waits() {
+    with_pages(
+        &[("/", INPUT)],
+        |_| (),
+        async |page| {
+            let target = page.open("/").await;
+            let next = json!({"timeoutMs": 500});
+            page.upload(&target, b"one", next).await.unwrap();
+            assert_eq!(page.staged(), 1);
             page.until_staged(0).await;
         },
     );
