@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::downloads::Downloads;
 use super::graphics;
-use super::tabs::Target;
+use super::tabs::Listing;
 use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
 use crate::endpoint::Endpoint;
@@ -264,15 +264,10 @@ impl Live {
     ///
     /// # Errors
     /// When the browser does not answer.
-    pub async fn list_targets(
-        &self,
-        endpoint: Option<&Endpoint>,
-    ) -> Result<Vec<Target>, RouteError> {
+    pub async fn list_targets(&self, endpoint: Option<&Endpoint>) -> Result<Listing, RouteError> {
         if let Some(endpoint) = endpoint {
             match endpoint.get("/json/list", LIST_DEADLINE).await {
-                Ok(Value::Array(entries)) => {
-                    return Ok(entries.iter().filter_map(Target::from_listed).collect());
-                }
+                Ok(Value::Array(entries)) => return Ok(Listing::of(&entries)),
                 Ok(_) => {}
                 // Some remote browsers have no HTTP side.
                 Err(error) => warn!(%error, "the browser does not list its pages over HTTP"),
@@ -284,11 +279,7 @@ impl Live {
             .call("Target.getTargets", json!({}))
             .await?;
         let entries = listed.get("targetInfos").and_then(Value::as_array);
-        Ok(entries
-            .into_iter()
-            .flatten()
-            .filter_map(Target::from_listed)
-            .collect())
+        Ok(entries.map_or_else(Listing::default, |entries| Listing::of(entries)))
     }
 
     /// Opens a page in the background; returns its target.
