@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Harness, with_pages};
+use std::time::Duration;
+
+use common::{Harness, Relay, with_pages};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -143,6 +145,31 @@ fn uploads_stay_for_a_browser_that_is_not_ended() {
             let pick = json!({"element": "#pick"});
             other.upload(&target, b"one", pick).await.unwrap();
             other.shut_down().await;
+            assert_eq!(page.staged(), 1);
+            assert_eq!(read(page, &target).await, "one");
+        },
+    );
+}
+
+#[test]
+fn uploads_stay_for_a_browser_that_only_the_connection_to_is_lost() {
+    with_pages(
+        &[("/", INPUT)],
+        |_| (),
+        async |page| {
+            let target = page.open("/").await;
+            let relay = Relay::start(page.port()).await;
+            let other = page.attached_through(relay.port);
+            let pick = json!({"element": "#pick"});
+            other.upload(&target, b"one", pick).await.unwrap();
+            relay.cut();
+            let lost = async {
+                while other.get("/", json!({})).await.unwrap()["running"] == true {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let deadline = Duration::from_secs(20);
+            tokio::time::timeout(deadline, lost).await.unwrap();
             assert_eq!(page.staged(), 1);
             assert_eq!(read(page, &target).await, "one");
         },

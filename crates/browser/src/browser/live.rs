@@ -118,13 +118,16 @@ impl Live {
         Ok(live)
     }
 
-    /// Ends what is left of a browser whose connection is gone.
+    /// Ends what is left of a browser whose connection is gone, if this node started it.
     fn watch(self: &Rc<Self>) {
         let cdp = self.cdp.browser();
         let live = Rc::downgrade(self);
         actix_rt::spawn(async move {
             cdp.cdp().closed().await;
             let Some(live) = live.upgrade() else { return };
+            if live.pid.is_none() {
+                return live.leave_pages();
+            }
             let process = live.process.take();
             if let Some(process) = process {
                 process.stop(STOP_GRACE).await;
@@ -175,16 +178,14 @@ impl Live {
 
     pub(super) async fn stop(&self) {
         self.stopped.set(true);
+        if self.pid.is_none() {
+            self.leave_pages();
+            return self.cdp.close();
+        }
         let process = self.process.take();
         let tabs = self.tabs.take();
         for tab in tabs.values() {
             tab.gone();
-        }
-        if self.pid.is_none() {
-            for tab in tabs.values() {
-                tab.change(|state| state.chooser.leave());
-            }
-            return self.cdp.close();
         }
         if let Some(mut process) = process {
             // It saves cookies when it closes by itself.
@@ -203,6 +204,14 @@ impl Live {
         // Not before: until then a page may read what it was given.
         for tab in tabs.values() {
             tab.closed();
+        }
+    }
+
+    /// Lets go of the pages of a browser that goes on, with what they were given.
+    fn leave_pages(&self) {
+        for (_, tab) in self.tabs.take() {
+            tab.gone();
+            tab.change(|state| state.chooser.leave());
         }
     }
 
@@ -341,5 +350,14 @@ impl Live {
             .await?;
         self.use_last(target);
         Ok(())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A call that finds the connection gone may drop this before it is noticed otherwise.
+        if self.pid.is_none() {
+            self.leave_pages();
+        }
     }
 }
