@@ -167,8 +167,9 @@ impl Handler<StopBrowsers> for Browser {
 
 /// What carries the calls out.
 struct Engine {
-    /// Or why there is none: a configuration that cannot be used.
-    control: Result<Rc<Control>, String>,
+    options: ControlOptions,
+    /// Made by the first call for which it can be: what stands in the way may be mended meanwhile.
+    control: Option<Rc<Control>>,
     /// Calls that are under way, with their connections. Dropping the sender cancels the call.
     calls: HashMap<InvokeId, (u64, oneshot::Sender<()>)>,
 }
@@ -176,11 +177,21 @@ struct Engine {
 impl Engine {
     fn new(options: ControlOptions) -> Self {
         Self {
-            control: Control::new(options)
-                .map(Rc::new)
-                .map_err(|error| error.to_string()),
+            options,
+            control: None,
             calls: HashMap::new(),
         }
+    }
+
+    fn control(&mut self) -> Result<Rc<Control>, CommandError> {
+        if let Some(control) = &self.control {
+            return Ok(Rc::clone(control));
+        }
+        let control = Control::new(self.options.clone())
+            .map(Rc::new)
+            .map_err(|error| CommandError(error.to_string()))?;
+        self.control = Some(Rc::clone(&control));
+        Ok(control)
     }
 }
 
@@ -208,9 +219,9 @@ impl Handler<BrowserCall> for Engine {
             let (id, event) = (id.clone(), None);
             answer(&reply, InvokeAnswer { id, result, event });
         };
-        let control = match &self.control {
-            Ok(control) => Rc::clone(control),
-            Err(error) => return refuse(thrown(&CommandError(error.clone()))),
+        let control = match self.control() {
+            Ok(control) => control,
+            Err(error) => return refuse(thrown(&error)),
         };
         if self.calls.len() >= MOST_CALLS {
             let busy = format!("node busy: {MOST_CALLS} browser calls are under way");
@@ -270,12 +281,42 @@ impl Handler<StopBrowsers> for Engine {
 
     fn handle(&mut self, _: StopBrowsers, _: &mut Context<Self>) -> Self::Result {
         self.calls.clear();
-        let control = self.control.as_ref().ok().cloned();
+        let control = self.control.clone();
         Box::pin(async move {
             if let Some(control) = control {
                 control.shut_down().await;
                 info!("browsers ended");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use browser::control::Places;
+    use node_config::BrowserSettings;
+
+    use super::*;
+
+    #[test]
+    fn a_temporary_folder_can_be_mended_while_the_node_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let temporary = dir.path().join("tmp");
+        std::fs::write(&temporary, "no folder").unwrap();
+        let mut engine = Engine::new(ControlOptions {
+            settings: BrowserSettings::default(),
+            places: Places {
+                state_dir: dir.path().join("state"),
+                temporary: temporary.clone(),
+            },
+            environment: Vec::new(),
+            headless_override: None,
+        });
+        let refused = engine.control().unwrap_err().to_string();
+        assert!(refused.contains("only this user can write to"), "{refused}");
+        std::fs::remove_file(&temporary).unwrap();
+        let made = engine.control().unwrap();
+        let again = engine.control().unwrap();
+        assert!(Rc::ptr_eq(&made, &again), "browsers are known to one");
     }
 }

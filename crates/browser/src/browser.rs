@@ -316,14 +316,15 @@ impl Browser {
     /// When the browser does not answer.
     pub async fn list_tabs(&self, live: &Live) -> Result<Vec<ListedTab>, RouteError> {
         let named_before = self.aliases.borrow().count();
-        let targets = live.list_targets(self.profile.endpoint.as_ref()).await?;
+        let listing = live.list_targets(self.profile.endpoint.as_ref()).await?;
         let mut aliases = self.aliases.borrow_mut();
-        aliases.forget_gone(named_before, &targets);
+        aliases.forget_gone(named_before, &listing.pages);
         // In the order in which they were opened, oldest first, so that names follow it.
-        for target in targets.iter().rev() {
+        for target in listing.targets.iter().rev() {
             aliases.name(&target.id);
         }
-        Ok(targets
+        Ok(listing
+            .targets
             .into_iter()
             .map(|target| aliases.describe(target))
             .collect())

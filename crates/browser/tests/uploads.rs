@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Harness, with_pages};
+use std::time::Duration;
+
+use common::{Harness, Relay, with_pages};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -53,17 +55,32 @@ fn an_upload_for_a_chooser_waits_for_it_and_stays_with_the_page() {
             let next = json!({});
             page.upload(&target, b"one", next.clone()).await.unwrap();
             page.upload(&target, b"two", next).await.unwrap();
-            assert_eq!(page.staged(), 2);
+            assert_eq!(page.staged(), 1, "only the second waits");
             let click = json!({"kind": "click", "selector": "#pick", "targetId": target});
             page.post("/act", click).await.unwrap();
             let chosen = "() => document.querySelector('#pick').files.length === 1";
             let wait = json!({"kind": "wait", "fn": chosen, "targetId": target});
             page.post("/act", wait).await.unwrap();
             assert_eq!(read(page, &target).await, "two");
-            assert_eq!(page.staged(), 2);
+            assert_eq!(page.staged(), 1);
             page.post("/act", json!({"kind": "close", "targetId": target}))
                 .await
                 .unwrap();
+            page.until_staged(0).await;
+        },
+    );
+}
+
+#[test]
+fn an_upload_for_a_chooser_that_does_not_open_goes_when_it_no_longer_waits() {
+    with_pages(
+        &[("/", INPUT)],
+        |_| (),
+        async |page| {
+            let target = page.open("/").await;
+            let next = json!({"timeoutMs": 500});
+            page.upload(&target, b"one", next).await.unwrap();
+            assert_eq!(page.staged(), 1);
             page.until_staged(0).await;
         },
     );
@@ -128,6 +145,31 @@ fn uploads_stay_for_a_browser_that_is_not_ended() {
             let pick = json!({"element": "#pick"});
             other.upload(&target, b"one", pick).await.unwrap();
             other.shut_down().await;
+            assert_eq!(page.staged(), 1);
+            assert_eq!(read(page, &target).await, "one");
+        },
+    );
+}
+
+#[test]
+fn uploads_stay_for_a_browser_that_only_the_connection_to_is_lost() {
+    with_pages(
+        &[("/", INPUT)],
+        |_| (),
+        async |page| {
+            let target = page.open("/").await;
+            let relay = Relay::start(page.port()).await;
+            let other = page.attached_through(relay.port);
+            let pick = json!({"element": "#pick"});
+            other.upload(&target, b"one", pick).await.unwrap();
+            relay.cut();
+            let lost = async {
+                while other.get("/", json!({})).await.unwrap()["running"] == true {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let deadline = Duration::from_secs(20);
+            tokio::time::timeout(deadline, lost).await.unwrap();
             assert_eq!(page.staged(), 1);
             assert_eq!(read(page, &target).await, "one");
         },

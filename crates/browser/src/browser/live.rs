@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::downloads::Downloads;
 use super::graphics;
-use super::tabs::Target;
+use super::tabs::Listing;
 use crate::cdp::{Cdp, CdpError, DialError};
 use crate::control::Places;
 use crate::endpoint::Endpoint;
@@ -118,13 +118,16 @@ impl Live {
         Ok(live)
     }
 
-    /// Ends what is left of a browser whose connection is gone.
+    /// Ends what is left of a browser whose connection is gone, if this node started it.
     fn watch(self: &Rc<Self>) {
         let cdp = self.cdp.browser();
         let live = Rc::downgrade(self);
         actix_rt::spawn(async move {
             cdp.cdp().closed().await;
             let Some(live) = live.upgrade() else { return };
+            if live.pid.is_none() {
+                return live.leave_pages();
+            }
             let process = live.process.take();
             if let Some(process) = process {
                 process.stop(STOP_GRACE).await;
@@ -175,16 +178,14 @@ impl Live {
 
     pub(super) async fn stop(&self) {
         self.stopped.set(true);
+        if self.pid.is_none() {
+            self.leave_pages();
+            return self.cdp.close();
+        }
         let process = self.process.take();
         let tabs = self.tabs.take();
         for tab in tabs.values() {
             tab.gone();
-        }
-        if self.pid.is_none() {
-            for tab in tabs.values() {
-                tab.change(|state| state.chooser.leave());
-            }
-            return self.cdp.close();
         }
         if let Some(mut process) = process {
             // It saves cookies when it closes by itself.
@@ -203,6 +204,14 @@ impl Live {
         // Not before: until then a page may read what it was given.
         for tab in tabs.values() {
             tab.closed();
+        }
+    }
+
+    /// Lets go of the pages of a browser that goes on, with what they were given.
+    fn leave_pages(&self) {
+        for (_, tab) in self.tabs.take() {
+            tab.gone();
+            tab.change(|state| state.chooser.leave());
         }
     }
 
@@ -264,15 +273,10 @@ impl Live {
     ///
     /// # Errors
     /// When the browser does not answer.
-    pub async fn list_targets(
-        &self,
-        endpoint: Option<&Endpoint>,
-    ) -> Result<Vec<Target>, RouteError> {
+    pub async fn list_targets(&self, endpoint: Option<&Endpoint>) -> Result<Listing, RouteError> {
         if let Some(endpoint) = endpoint {
             match endpoint.get("/json/list", LIST_DEADLINE).await {
-                Ok(Value::Array(entries)) => {
-                    return Ok(entries.iter().filter_map(Target::from_listed).collect());
-                }
+                Ok(Value::Array(entries)) => return Ok(Listing::of(&entries)),
                 Ok(_) => {}
                 // Some remote browsers have no HTTP side.
                 Err(error) => warn!(%error, "the browser does not list its pages over HTTP"),
@@ -284,11 +288,7 @@ impl Live {
             .call("Target.getTargets", json!({}))
             .await?;
         let entries = listed.get("targetInfos").and_then(Value::as_array);
-        Ok(entries
-            .into_iter()
-            .flatten()
-            .filter_map(Target::from_listed)
-            .collect())
+        Ok(entries.map_or_else(Listing::default, |entries| Listing::of(entries)))
     }
 
     /// Opens a page in the background; returns its target.
@@ -350,5 +350,14 @@ impl Live {
             .await?;
         self.use_last(target);
         Ok(())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A call that finds the connection gone may drop this before it is noticed otherwise.
+        if self.pid.is_none() {
+            self.leave_pages();
+        }
     }
 }

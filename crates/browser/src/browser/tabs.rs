@@ -35,22 +35,53 @@ impl Target {
     /// Reads an entry of `/json/list` or of `Target.getTargets`; `None` for what is no page.
     #[must_use]
     pub fn from_listed(entry: &Value) -> Option<Self> {
-        let id = match text(entry, "id") {
-            "" => text(entry, "targetId"),
-            id => id,
-        };
         let url = text(entry, "url");
         let is_internal =
             INTERNAL.iter().any(|prefix| url.starts_with(prefix)) || url.starts_with("opera://");
         // The browser's own first page is nowhere for a moment before it is one of the internal ones.
-        let is_page = text(entry, "type") == "page" && !id.is_empty() && !url.is_empty();
-        (is_page && !is_internal).then(|| Self {
-            id: id.to_owned(),
+        let is_somewhere = !url.is_empty() && !is_internal;
+        (is_page(entry) && is_somewhere).then(|| Self {
+            id: id_of(entry).to_owned(),
             title: text(entry, "title").to_owned(),
             url: url.to_owned(),
             websocket: text(entry, "webSocketDebuggerUrl").to_owned(),
         })
     }
+}
+
+/// What a browser lists.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The pages that an agent is told of.
+    pub targets: Vec<Target>,
+    /// The ids of all pages, also of those that show something of the browser's, or nothing yet.
+    pub pages: HashSet<String>,
+}
+
+impl Listing {
+    /// Reads `/json/list` or the answer to `Target.getTargets`.
+    #[must_use]
+    pub fn of(entries: &[Value]) -> Self {
+        Self {
+            targets: entries.iter().filter_map(Target::from_listed).collect(),
+            pages: entries
+                .iter()
+                .filter(|entry| is_page(entry))
+                .map(|entry| id_of(entry).to_owned())
+                .collect(),
+        }
+    }
+}
+
+fn id_of(entry: &Value) -> &str {
+    match text(entry, "id") {
+        "" => text(entry, "targetId"),
+        id => id,
+    }
+}
+
+fn is_page(entry: &Value) -> bool {
+    text(entry, "type") == "page" && !id_of(entry).is_empty()
 }
 
 /// A page with its names.
@@ -190,12 +221,11 @@ impl Aliases {
         self.count
     }
 
-    /// Forgets the pages that are gone: those that are not listed although they had been numbered,
-    /// as the `count`th or before, when the list was asked for.
-    pub fn forget_gone(&mut self, count: u64, listed: &[Target]) {
-        let listed: HashSet<&str> = listed.iter().map(|target| &*target.id).collect();
+    /// Forgets the pages that are gone: those that are not among all `pages` although they had been
+    /// numbered, as the `count`th or before, when the list was asked for.
+    pub fn forget_gone(&mut self, count: u64, pages: &HashSet<String>) {
         self.names
-            .retain(|id, names| names.number > count || listed.contains(&**id));
+            .retain(|id, names| names.number > count || pages.contains(id));
     }
 
     /// Gives a page a label, which whoever had it loses.
@@ -303,16 +333,30 @@ mod tests {
     #[test]
     fn names_of_pages_that_are_gone_are_forgotten() {
         let mut aliases = Aliases::default();
-        let target = |id: &str| Target::from_listed(&page(id)).unwrap();
         listed(&mut aliases, &["A", "B"]);
         let asked_at = aliases.count();
         // Opened while the list was on its way.
         listed(&mut aliases, &["C"]);
         aliases.label("C", "new");
-        aliases.forget_gone(asked_at, &[target("A")]);
+        aliases.forget_gone(asked_at, &Listing::of(&[page("A")]).pages);
         let tabs = listed(&mut aliases, &["A", "B", "C"]);
         let names: Vec<_> = tabs.iter().map(ListedTab::suggested).collect();
         assert_eq!(names, ["t1", "t4", "new"]);
+    }
+
+    #[test]
+    fn a_page_that_is_not_listed_for_a_moment_keeps_its_names() {
+        let mut aliases = Aliases::default();
+        listed(&mut aliases, &["A", "B"]);
+        aliases.label("B", "home");
+        for url in ["", "chrome://settings/"] {
+            let entry = json!({"targetId": "B", "type": "page", "url": url});
+            let listing = Listing::of(&[page("A"), entry]);
+            assert_eq!(listing.targets.len(), 1, "{url}");
+            aliases.forget_gone(aliases.count(), &listing.pages);
+        }
+        let tabs = listed(&mut aliases, &["B"]);
+        assert_eq!((&*tabs[0].tab_id, tabs[0].suggested()), ("t2", "home"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! go with the page, or after a day where a node was killed before.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -46,6 +46,8 @@ pub struct Staged {
     folder: PathBuf,
     paths: Vec<PathBuf>,
     is_left: Cell<bool>,
+    /// Tells every node that uses the folder that somebody has this, however old it is.
+    _lock: Option<File>,
 }
 
 impl Staged {
@@ -65,6 +67,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.is_left.get()
             && let Err(error) = fs::remove_dir_all(&self.folder)
+            && error.kind() != io::ErrorKind::NotFound
         {
             warn!(folder = %self.folder.display(), %error, "a staged upload stays for a day");
         }
@@ -92,12 +95,14 @@ pub(super) fn stage(uploads: &Path, upload: &Value) -> Result<Staged, CommandErr
             "RESOURCE_EXHAUSTED: browser proxy upload staging limit reached".to_owned(),
         ));
     }
+    let folder = root.join(format!("upload-{}", Uuid::new_v4().simple()));
+    make_private(&folder).map_err(failed)?;
     let mut staged = Staged {
-        folder: root.join(format!("upload-{}", Uuid::new_v4().simple())),
+        _lock: lock(&folder),
+        folder,
         paths: Vec::with_capacity(files.len()),
         is_left: Cell::new(false),
     };
-    make_private(&staged.folder).map_err(failed)?;
     write_private(&staged.folder.join(MARKER), MARKER_CONTENT.as_bytes()).map_err(failed)?;
     for (index, file) in files.iter().enumerate() {
         let folder = staged.folder.join(index.to_string());
@@ -191,14 +196,34 @@ fn uploads(root: &Path) -> impl Iterator<Item = PathBuf> {
         })
 }
 
-/// Removes what is older than a day. There is no timer: what was left behind is removed when more
+/// Locks a folder until the file is dropped, or this process is gone.
+fn lock(folder: &Path) -> Option<File> {
+    let locked = File::open(folder).and_then(|file| {
+        file.try_lock()?;
+        Ok(file)
+    });
+    locked
+        .inspect_err(
+            |error| warn!(folder = %folder.display(), %error, "an upload may be gone after a day"),
+        )
+        .ok()
+}
+
+fn is_locked(folder: &Path) -> bool {
+    File::open(folder).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Removes what is older than a day, unless a node still has it. There is no timer: what was left behind is removed when more
 /// comes, and its size is bounded until then.
 fn remove_old(root: &Path, now: SystemTime) {
     for folder in uploads(root) {
         let is_old = fs::metadata(folder.join(MARKER))
             .and_then(|metadata| metadata.modified())
             .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= KEPT_FOR));
-        if is_old && let Err(error) = fs::remove_dir_all(&folder) {
+        if is_old
+            && !is_locked(&folder)
+            && let Err(error) = fs::remove_dir_all(&folder)
+        {
             warn!(folder = %folder.display(), %error, "an old upload stays");
         }
     }
@@ -310,5 +335,20 @@ mod tests {
         );
         assert_eq!(kept(&root).0, 0);
         assert!(other.exists(), "what is not ours stays");
+    }
+
+    #[test]
+    fn what_a_page_still_has_is_never_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = upload(json!([{"name": "x", "contentBase64": "YQ=="}]));
+        let staged = stage(dir.path(), &one).unwrap();
+        let root = dir.path().join(STAGING);
+        let tomorrow = SystemTime::now() + KEPT_FOR + Duration::from_secs(60);
+        remove_old(&root, tomorrow);
+        assert_eq!(fs::read(&staged.paths[0]).unwrap(), b"a");
+        staged.leave();
+        drop(staged);
+        remove_old(&root, tomorrow);
+        assert_eq!(kept(&root).0, 0);
     }
 }

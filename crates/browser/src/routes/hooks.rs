@@ -121,6 +121,9 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
     let upload = request.upload.as_ref();
     if let Some(input) = input {
         set_files(&page, &input, &files).await?;
+        if let Some(upload) = upload {
+            page.tab.change(|state| state.chooser.keep(upload));
+        }
     } else {
         let (least, most) = ARMED_BOUNDS;
         let until = Instant::now() + request.timeout_within(ARMED_FOR, least, most);
@@ -129,9 +132,6 @@ pub async fn file_chooser(browser: &Rc<Browser>, request: &Request) -> Reply {
         if let Some(opener) = opener {
             open_chooser(&page, &opener, served, until).await?;
         }
-    }
-    if let Some(upload) = upload {
-        page.tab.change(|state| state.chooser.keep(upload));
     }
     Ok(json!({"ok": true}))
 }

@@ -15,7 +15,7 @@ use crate::proxy::upload::Staged;
 #[derive(Debug, Default)]
 pub struct Chooser {
     armed: Option<Armed>,
-    /// Uploads that the page was given, or was to be given: it may read them as long as it is there.
+    /// Uploads that the page was given: it may read them as long as it is there.
     kept: Vec<Rc<Staged>>,
     /// How many choosers were given files.
     pub served: u64,
@@ -28,7 +28,7 @@ pub struct Chooser {
 struct Armed {
     until: Instant,
     files: Vec<PathBuf>,
-    /// The upload that the files belong to.
+    /// The upload that the files belong to; it goes with this unless a chooser takes them.
     upload: Option<Rc<Staged>>,
 }
 
@@ -48,8 +48,8 @@ impl Chooser {
 
     /// The page outlives this node's interest in it, and may still read what it was given.
     pub fn leave(&mut self) {
-        let armed = self.armed.take().and_then(|armed| armed.upload);
-        for upload in self.kept.drain(..).chain(armed) {
+        self.armed = None;
+        for upload in self.kept.drain(..) {
             upload.leave();
         }
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_rt::task::JoinHandle;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use node_config::BrowserSettings;
@@ -19,8 +20,9 @@ use openclaw_node_browser::request::{Method, Reply, Request};
 use openclaw_node_browser::routes::dispatch;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// Set where tests must not be skipped, as in `.ci/run`.
 const REQUIRED: &str = "OPENCLAW_NODE_REQUIRE_CHROMIUM";
@@ -192,13 +194,18 @@ impl Harness {
 
     /// What else can drive the browser: without a browser of its own, in the same places.
     pub(crate) async fn attached(&self) -> Self {
+        self.attached_through(self.port())
+    }
+
+    /// The same, through another port.
+    pub(crate) fn attached_through(&self, port: u16) -> Self {
         let mut options = self.browser.options().clone();
         // Its last part is added again.
         options.places.temporary.pop();
         let control = Control::new(ControlOptions {
             settings: BrowserSettings {
                 attach_only: true,
-                cdp_url: Some(format!("http://127.0.0.1:{}", self.port())),
+                cdp_url: Some(format!("http://127.0.0.1:{port}")),
                 ..options.settings
             },
             ..options
@@ -262,6 +269,34 @@ impl Harness {
         let line = line.unwrap_or_else(|| panic!("no {words} in:\n{text}"));
         let (_, rest) = line.split_once("[ref=").unwrap();
         rest.split_once(']').unwrap().0.to_owned()
+    }
+}
+
+/// A port that leads to another until it is cut.
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    pub(crate) async fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let task = actix_rt::spawn(async move {
+            let mut passed = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                passed.spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", to)).await?;
+                    copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        Self { port, task }
+    }
+
+    /// Ends every connection.
+    pub(crate) fn cut(self) {
+        self.task.abort();
     }
 }
 
