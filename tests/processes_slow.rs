@@ -29,8 +29,16 @@ async fn small_gateway() -> GatewayHandle {
 async fn trusting_node(gateway: &GatewayHandle) -> (Home, Node, NodeView) {
     let home = Home::new();
     home.allow_everything();
-    let node = home.run(gateway.port()).start();
+    let node = home
+        .run(gateway.port())
+        .env(
+            "OPENCLAW_NODE_LOG",
+            "info,openclaw_node_actors::supervisor=debug",
+        )
+        .start();
     let view = gateway.admit(DEADLINE).await.unwrap();
+    // Measured before that, the code of the start would hide what grows.
+    node.line("let go of code").await;
     (home, node, view)
 }
 

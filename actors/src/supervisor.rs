@@ -377,8 +377,9 @@ impl Supervisor {
 /// stay mapped. What it needs again comes from the page cache.
 fn let_go_of_code() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = ::exec::code_pages::let_go() {
-        debug!(%error, "code that is not needed stays mapped");
+    match ::exec::code_pages::let_go() {
+        Ok(()) => debug!("let go of code"),
+        Err(error) => debug!(%error, "code that is not needed stays mapped"),
     }
 }
 
