@@ -99,7 +99,9 @@ impl Database {
     pub fn data_version(&self) -> Result<DataVersion, StateError> {
         // A statement of its own reads a consistent state as well, without the cost of a transaction.
         self.look(|connection| {
-            connection.pragma_query_value(None, "data_version", |row| row.get(0))
+            connection
+                .prepare_cached("PRAGMA data_version")?
+                .query_row([], |row| row.get(0))
         })
         .map(DataVersion)
     }
