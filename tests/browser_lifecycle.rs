@@ -6,6 +6,7 @@
 mod browser;
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use common::home::{Home, Launch};
@@ -66,8 +67,12 @@ impl Lab {
     }
 
     async fn open(&self, path: &str) -> Value {
-        let url = self.site.url(path);
-        self.ask("POST", "/tabs/open", json!({ "url": url })).await
+        self.ask("POST", "/tabs/open", self.page(path)).await
+    }
+
+    /// What `/tabs/open` is asked for a page of the site.
+    fn page(&self, path: &str) -> Value {
+        json!({ "url": self.site.url(path) })
     }
 
     fn profile(&self) -> String {
@@ -100,9 +105,9 @@ async fn nobody_is_left(what: &str) {
 
 #[tokio::test]
 async fn a_browser_starts_with_the_first_call_that_needs_it_and_ends_with_the_node() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|_| ()).await;
     let status = lab.ask("GET", "/", Value::Null).await;
     assert_eq!(status["running"], false, "{status}");
@@ -138,9 +143,9 @@ fn staged(name: &str) -> Option<PathBuf> {
 
 #[tokio::test]
 async fn uploads_go_with_the_node() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|_| ()).await;
     lab.open("/form.html").await;
     let names = [1, 2].map(|number| format!("{number}-{}.txt", std::process::id()));
@@ -172,9 +177,9 @@ async fn uploads_go_with_the_node() {
 
 #[tokio::test]
 async fn a_browser_that_died_is_started_again() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|_| ()).await;
     lab.open("/index.html").await;
     let pid = lab.ask("GET", "/", Value::Null).await["pid"]
@@ -193,9 +198,9 @@ async fn a_browser_that_died_is_started_again() {
 
 #[tokio::test]
 async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|_| ()).await;
     lab.open("/index.html").await;
     let profile = lab.profile();
@@ -204,7 +209,7 @@ async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
     let socket = std::fs::read_link(format!("{profile}/SingletonSocket")).unwrap();
     lab.node.kill().await;
     let node = lab.home.run(lab.gateway.port()).start();
-    let view = lab.gateway.admit(DEADLINE).await.unwrap();
+    let view = common::back_after(&lab.gateway, lab.view.connection).await;
     node.line(CONNECTED).await;
     until("the old browser is gone", || {
         let left = processes(&profile);
@@ -218,11 +223,114 @@ async fn what_a_killed_node_left_running_is_ended_by_the_next_start() {
     node.stop().await;
 }
 
+/// A browser that waits for a word before it starts, as on a slow machine.
+struct Slow {
+    folder: tempfile::TempDir,
+}
+
+impl Slow {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("chromium");
+        let text = format!(
+            "#!/bin/sh\necho >> {folder}/starts\nwhile ! [ -e {folder}/go ]; do sleep 0.02; done\n\
+             exec {} \"$@\"\n",
+            browser::CHROMIUM,
+            folder = folder.path().display(),
+        );
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().join("chromium").display().to_string()
+    }
+
+    fn starts(&self) -> usize {
+        let starts = std::fs::read(self.folder.path().join("starts"));
+        starts.map_or(0, |starts| starts.len())
+    }
+
+    fn go(&self) {
+        std::fs::write(self.folder.path().join("go"), "").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_start_outlives_a_call_that_runs_out_of_time() {
+    let Some(_turn) = browser::turn().await else {
+        return;
+    };
+    let slow = Slow::new();
+    let lab = Lab::start(|config| config["browser"]["executablePath"] = slow.path().into()).await;
+    let call = json!({
+        "method": "POST", "path": "/tabs/open", "body": lab.page("/index.html"), "timeoutMs": 300,
+    });
+    for _ in 0..2 {
+        let late = invoke::call(&lab.gateway, &lab.view, "browser.proxy", &call).await;
+        let (_, message) = late.error();
+        assert!(
+            message.contains("timed out for POST /tabs/open"),
+            "{message}"
+        );
+    }
+    slow.go();
+    let tab = lab.open("/index.html").await;
+    assert_eq!(tab["url"], lab.site.url("/index.html"), "{tab}");
+    assert_eq!(slow.starts(), 1);
+    lab.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_that_is_starting_can_be_stopped_and_ends_with_the_node() {
+    let slow = Slow::new();
+    let lab = Lab::start(|config| config["browser"]["executablePath"] = slow.path().into()).await;
+    let open = json!({ "method": "POST", "path": "/tabs/open", "body": lab.page("/index.html") });
+    let send = async || {
+        let params = invoke::params(&open);
+        invoke::send(&lab.gateway, &lab.view, "browser.proxy", params).await
+    };
+    let waits = send().await;
+    until("it is started", || (slow.starts() == 1).then_some(())).await;
+    let stopped = lab.ask("POST", "/stop", Value::Null).await;
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    let refused = invoke::outcome(&lab.gateway, &waits).await;
+    let message = refused.result["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("was stopped while it started"),
+        "{message}"
+    );
+    nobody_is_left(&slow.path()).await;
+
+    send().await;
+    until("it is started again", || (slow.starts() == 2).then_some(())).await;
+    lab.node.stop().await;
+    assert_eq!(processes(&slow.path()), [0; 0]);
+}
+
+#[tokio::test]
+async fn how_long_a_start_may_take_is_configured() {
+    let slow = Slow::new();
+    let lab = Lab::start(|config| {
+        config["browser"]["executablePath"] = slow.path().into();
+        config["browser"]["localLaunchTimeoutMs"] = 100.into();
+    })
+    .await;
+    let refused = lab.open("/index.html").await;
+    let message = refused["error"]["body"]["error"].as_str().unwrap();
+    let remedy = "It did not listen within 100 ms. If this machine is slow, raise \
+                  browser.localLaunchTimeoutMs.";
+    assert!(message.contains(remedy), "{message}");
+    nobody_is_left(&slow.path()).await;
+    lab.node.stop().await;
+}
+
 #[tokio::test]
 async fn at_most_eight_pages_stay_open() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|_| ()).await;
     for _ in 0..10 {
         lab.open("/index.html").await;
@@ -265,9 +373,9 @@ async fn without_a_browser_a_call_names_the_remedy() {
 
 #[tokio::test]
 async fn a_redirect_into_a_private_network_is_refused() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start(|config| {
         // Only this name may be private, so that a server of this test can be asked at all.
         config["browser"]["ssrfPolicy"] = json!({ "allowedHostnames": ["localhost"] });
@@ -344,9 +452,9 @@ impl Foreign {
 
 #[tokio::test]
 async fn a_foreign_browser_is_let_go_of() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let foreign = Foreign::start().await;
     let lab = Lab::start(|config| {
         config["browser"]["attachOnly"] = true.into();
@@ -383,9 +491,9 @@ async fn a_foreign_browser_is_let_go_of() {
 
 #[tokio::test]
 async fn a_cancelled_call_ends_and_the_browser_answers_on() {
-    if !browser::has_chromium() {
+    let Some(_turn) = browser::turn().await else {
         return;
-    }
+    };
     let lab = Lab::start_as(
         |_| (),
         |launch| launch.env("OPENCLAW_NODE_LOG", "info,openclaw_node_actors=debug"),

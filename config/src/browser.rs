@@ -3,10 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::OpenclawJsonError;
 use crate::endpoint::DEFAULT_PORT;
 use crate::setting::Setting;
+
+/// How long a browser may take to start, unless the file says otherwise (browser proxy §3.2).
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a started browser's WebSocket may take, unless the file says otherwise.
+const CDP_READY_TIMEOUT: Duration = Duration::from_secs(8);
+/// The longest of either that 2026.5.20 takes, in milliseconds.
+const MOST_START_MS: u64 = 120_000;
 
 /// The browser proxy's settings; the default is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +43,10 @@ pub struct BrowserSettings {
     pub color: Option<String>,
     /// `browser.extraArgs`.
     pub extra_args: Vec<String>,
+    /// `browser.localLaunchTimeoutMs`: until a browser that is started listens.
+    pub launch_timeout: Duration,
+    /// `browser.localCdpReadyTimeoutMs`: from then until it can be driven.
+    pub cdp_ready_timeout: Duration,
     /// `browser.ssrfPolicy.dangerouslyAllowPrivateNetwork`, or its old name `allowPrivateNetwork`.
     pub allow_private_network: Option<bool>,
     /// `browser.ssrfPolicy.allowedHostnames`.
@@ -62,6 +74,8 @@ impl Default for BrowserSettings {
             default_profile: None,
             color: None,
             extra_args: Vec::new(),
+            launch_timeout: LAUNCH_TIMEOUT,
+            cdp_ready_timeout: CDP_READY_TIMEOUT,
             allow_private_network: None,
             allowed_hostnames: Vec::new(),
             efficient_snapshots: false,
@@ -135,6 +149,12 @@ impl BrowserSettings {
         settings.extra_args = browser
             .optional("extraArgs", Setting::texts)?
             .unwrap_or_default();
+        settings.launch_timeout = browser
+            .optional("localLaunchTimeoutMs", start_timeout)?
+            .unwrap_or(LAUNCH_TIMEOUT);
+        settings.cdp_ready_timeout = browser
+            .optional("localCdpReadyTimeoutMs", start_timeout)?
+            .unwrap_or(CDP_READY_TIMEOUT);
         if let Some(policy) = browser.member("ssrfPolicy")? {
             settings.allow_private_network =
                 match policy.optional("dangerouslyAllowPrivateNetwork", Setting::flag)? {
@@ -193,4 +213,10 @@ fn text(owner: &Setting<'_>, name: &str) -> Result<Option<String>, OpenclawJsonE
 fn port(value: &Setting<'_>) -> Result<u16, OpenclawJsonError> {
     let port = value.between(1..=u16::MAX.into(), "a port from 1 to 65535")?;
     u16::try_from(port).map_err(|_| value.wrong("a port from 1 to 65535"))
+}
+
+fn start_timeout(value: &Setting<'_>) -> Result<Duration, OpenclawJsonError> {
+    value
+        .between(1..=MOST_START_MS, "1 to 120000 milliseconds")
+        .map(Duration::from_millis)
 }

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The browser that tests drive.
 pub(crate) const CHROMIUM: &str = "/usr/bin/chromium";
@@ -45,9 +46,24 @@ pub(crate) fn config(gateway_port: u16) -> Value {
             "headless": true,
             // Tests may run as root, where Chromium has no sandbox.
             "noSandbox": true,
+            // A busy machine is none of what is tested.
+            "localLaunchTimeoutMs": 120_000,
+            "localCdpReadyTimeoutMs": 120_000,
             "ssrfPolicy": {"dangerouslyAllowPrivateNetwork": true},
         },
     })
+}
+
+/// One browser at a time in a test binary: a start takes all that a small machine has, and two of
+/// them each other's time.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// A turn at the browser; none where [`has_chromium`] says that there is no browser.
+pub(crate) async fn turn() -> Option<SemaphorePermit<'static>> {
+    if !has_chromium() {
+        return None;
+    }
+    Some(TURN.acquire().await.unwrap())
 }
 
 /// Whether there is a browser; a line says that a test is skipped where there is none.

@@ -7,8 +7,11 @@ pub mod tabs;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::AbortHandle;
 use tracing::{debug, info};
 
 use self::live::{Identity, Live};
@@ -22,12 +25,13 @@ use crate::profile::{Driver, Profile};
 use crate::request::{Reason, RouteError};
 use crate::tab::Tab;
 
-/// How long a browser at a given endpoint may take to answer (browser proxy §3.3).
+/// How long a browser at a given endpoint on this machine may take to answer before it counts as not
+/// running (browser proxy §3.3).
 const PROBE_HTTP: Duration = Duration::from_millis(300);
-/// The same for one on another machine.
-const PROBE_REMOTE: Duration = Duration::from_millis(3000);
-/// How long its WebSocket may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
+/// The same for one on another machine, and for any that a call cannot do without.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+/// How long the WebSocket of a browser that this node did not start may take.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(8);
 /// Pages that are kept in a managed browser (browser proxy §4).
 const MOST_TABS: usize = 8;
 
@@ -37,7 +41,9 @@ pub struct Browser {
     profile: Profile,
     options: Rc<ControlOptions>,
     /// One start, stop or attachment at a time.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// The last start, which ends when it is told to and not with its call.
+    start: RefCell<Option<AbortHandle>>,
     live: RefCell<Option<Rc<Live>>>,
     aliases: RefCell<Aliases>,
     /// What the last `POST /start` asked for; counts until the next stop.
@@ -51,7 +57,8 @@ impl Browser {
             policy: Rc::new(Policy::of(&options.settings)),
             profile,
             options,
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
+            start: RefCell::default(),
             live: RefCell::default(),
             aliases: RefCell::default(),
             headless_request: Cell::new(None),
@@ -131,7 +138,8 @@ impl Browser {
         let _turn = self.turn.lock().await;
         match self.current() {
             Some(live) => Some(live),
-            None => self.attach().await.ok(),
+            None if self.profile.is_remote() => self.attach(ANSWER_DEADLINE).await.ok(),
+            None => self.attach(PROBE_HTTP).await.ok(),
         }
     }
 
@@ -146,24 +154,24 @@ impl Browser {
         live.clone()
     }
 
-    /// The running browser; it is started if it does not run.
+    /// The running browser; it is started if it does not run. Dropping the future leaves a start
+    /// that is under way alone: on a slow machine it may take longer than any one call.
     ///
     /// # Errors
     /// Why it cannot be started or reached.
-    pub async fn ensure(&self) -> Result<Rc<Live>, RouteError> {
+    pub async fn ensure(self: &Rc<Self>) -> Result<Rc<Live>, RouteError> {
         if let Some(live) = self.current() {
             return Ok(live);
         }
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         if let Some(live) = self.current() {
             return Ok(live);
         }
-        let live = match self.profile.driver {
-            Driver::Openclaw if self.profile.is_managed() => self.start().await?,
-            Driver::Openclaw => self.attach().await?,
-            Driver::ExistingSession | Driver::Extension => return Err(self.unsupported()),
-        };
-        Ok(live)
+        match self.profile.driver {
+            Driver::Openclaw if self.profile.is_managed() => self.start(turn).await,
+            Driver::Openclaw => self.attach(ANSWER_DEADLINE).await,
+            Driver::ExistingSession | Driver::Extension => Err(self.unsupported()),
+        }
     }
 
     /// Refuses a profile whose driver this node does not have.
@@ -190,7 +198,22 @@ impl Browser {
         )
     }
 
-    async fn start(&self) -> Result<Rc<Live>, RouteError> {
+    async fn start(self: &Rc<Self>, turn: OwnedMutexGuard<()>) -> Result<Rc<Live>, RouteError> {
+        let browser = Rc::clone(self);
+        let start = actix_rt::spawn(async move {
+            let _turn = turn;
+            browser.launch().await
+        });
+        self.start.replace(Some(start.abort_handle()));
+        start.await.unwrap_or_else(|_| {
+            Err(RouteError::failed(format_args!(
+                "Browser profile \"{}\" was stopped while it started.",
+                self.profile.name
+            )))
+        })
+    }
+
+    async fn launch(&self) -> Result<Rc<Live>, RouteError> {
         let plan = self.plan()?;
         let launched = launch::launch(&plan).await.map_err(refused)?;
         let identity = Identity {
@@ -199,7 +222,8 @@ impl Browser {
             user_data_dir: Some(plan.user_data_dir),
             headless: plan.headless,
         };
-        self.connect(identity, Some(launched.process)).await
+        let ready = self.options.settings.cdp_ready_timeout;
+        self.connect(identity, Some(launched.process), ready).await
     }
 
     fn plan(&self) -> Result<LaunchPlan, RouteError> {
@@ -233,6 +257,7 @@ impl Browser {
             extra_args: self.options.settings.extra_args.clone(),
             environment: self.options.environment.clone(),
             xdg_fallback: places.temporary.join(".chromium"),
+            timeout: self.options.settings.launch_timeout,
         })
     }
 
@@ -243,16 +268,11 @@ impl Browser {
             .ok_or_else(|| self.unsupported())
     }
 
-    async fn attach(&self) -> Result<Rc<Live>, RouteError> {
+    async fn attach(&self, probe: Duration) -> Result<Rc<Live>, RouteError> {
         if self.profile.driver != Driver::Openclaw {
             return Err(self.unsupported());
         }
         let endpoint = self.endpoint()?;
-        let probe = if self.profile.is_remote() {
-            PROBE_REMOTE
-        } else {
-            PROBE_HTTP
-        };
         let websocket = endpoint.browser_websocket(probe).await.map_err(|error| {
             RouteError::failed(format_args!(
                 "Browser profile \"{}\" is not reachable at {endpoint}: {error}. Start that browser \
@@ -266,17 +286,18 @@ impl Browser {
             user_data_dir: None,
             headless: self.headless(),
         };
-        self.connect(identity, None).await
+        self.connect(identity, None, ATTACH_DEADLINE).await
     }
 
     async fn connect(
         &self,
         identity: Identity,
         process: Option<exec::run::service::ServiceProcess>,
+        deadline: Duration,
     ) -> Result<Rc<Live>, RouteError> {
         let places = &self.options.places;
         let policy = Rc::clone(&self.policy);
-        let live = Live::connect(identity, process, places, policy, CONNECT_DEADLINE)
+        let live = Live::connect(identity, process, places, policy, deadline)
             .await
             .map_err(|error| {
                 RouteError::failed(format_args!(
@@ -293,19 +314,20 @@ impl Browser {
         self.headless_request.set(headless);
     }
 
-    /// Ends the browser if this node started it, and lets go of it otherwise; says whether there was
-    /// one.
+    /// Ends the browser if this node started it, be the start still under way, and lets go of it
+    /// otherwise; says whether there was one.
     pub async fn stop(&self) -> bool {
+        let start = self.start.take().filter(|start| !start.is_finished());
+        if let Some(start) = &start {
+            start.abort();
+        }
         let _turn = self.turn.lock().await;
         let live = self.live.borrow_mut().take();
         self.headless_request.set(None);
-        match live {
-            Some(live) => {
-                live.stop().await;
-                true
-            }
-            None => false,
+        if let Some(live) = &live {
+            live.stop().await;
         }
+        live.is_some() || start.is_some()
     }
 
     // --- tabs -----------------------------------------------------------------------------------
@@ -367,7 +389,10 @@ impl Browser {
     ///
     /// # Errors
     /// Those of [`Self::ensure`] and [`Self::resolve`].
-    pub async fn page(&self, named: Option<&str>) -> Result<(Rc<Live>, Rc<Tab>), RouteError> {
+    pub async fn page(
+        self: &Rc<Self>,
+        named: Option<&str>,
+    ) -> Result<(Rc<Live>, Rc<Tab>), RouteError> {
         let live = self.ensure().await?;
         let target = self.resolve(&live, named).await?;
         let tab = live.tab(&target).await?;

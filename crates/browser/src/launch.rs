@@ -20,8 +20,6 @@ use tracing::{info, warn};
 
 use crate::executable::{Executable, NoBrowser};
 
-/// How long a browser may take until its debugging port listens.
-const READY_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a port may take to become free, after a browser that used it was ended.
 const PORT_DEADLINE: Duration = Duration::from_secs(4);
 /// Between two looks at the port.
@@ -79,6 +77,8 @@ pub struct LaunchPlan {
     pub environment: Vec<(OsString, OsString)>,
     /// A folder for what would otherwise end up in the user's own configuration.
     pub xdg_fallback: PathBuf,
+    /// How long it may take until its debugging port listens.
+    pub timeout: Duration,
 }
 
 /// Why a browser did not start.
@@ -179,7 +179,7 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
     let began = Instant::now();
     let listening = tokio::select! {
         biased;
-        websocket = timeout(READY_DEADLINE, output.websocket()) => websocket.ok(),
+        websocket = timeout(plan.timeout, output.websocket()) => websocket.ok(),
         ended = process.wait() => {
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             // What it wrote last may still be on its way.
@@ -190,8 +190,9 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
     let Some(websocket) = listening else {
         process.stop(STOP_GRACE).await;
         return Err(not_ready(format!(
-            "It did not listen within {} s. {}",
-            READY_DEADLINE.as_secs(),
+            "It did not listen within {} ms. If this machine is slow, raise \
+             browser.localLaunchTimeoutMs. {}",
+            plan.timeout.as_millis(),
             output.tail()
         )));
     };

@@ -78,7 +78,7 @@ fn an_upload_for_a_chooser_that_does_not_open_goes_when_it_no_longer_waits() {
         |_| (),
         async |page| {
             let target = page.open("/").await;
-            let next = json!({"timeoutMs": 500});
+            let next = json!({"timeoutMs": 2000});
             page.upload(&target, b"one", next).await.unwrap();
             assert_eq!(page.staged(), 1);
             page.until_staged(0).await;

@@ -22,10 +22,18 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Set where tests must not be skipped, as in `.ci/run`.
 const REQUIRED: &str = "OPENCLAW_NODE_REQUIRE_CHROMIUM";
+
+/// One browser at a time in a test binary: a start takes all that a small machine has, and two of
+/// them each other's time.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// How long a browser may take to start: a busy machine is none of what is tested.
+const START: Duration = Duration::from_secs(120);
 
 /// Pages by path.
 type Pages = HashMap<&'static str, &'static str>;
@@ -55,10 +63,13 @@ pub(crate) fn with_pages(
         // Tests may run as root, where Chromium has no sandbox.
         no_sandbox: true,
         allow_private_network: Some(true),
+        launch_timeout: START,
+        cdp_ready_timeout: START,
         ..BrowserSettings::default()
     };
     settings(&mut browser_settings);
     actix_rt::System::new().block_on(async {
+        let _turn = TURN.acquire().await.unwrap();
         let harness = Harness::start(pages, start, browser_settings).await;
         test(&harness).await;
         harness.control.shut_down().await;
@@ -185,6 +196,11 @@ impl Harness {
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
         assert!(waited.is_ok(), "{} are staged, not {count}", self.staged());
+    }
+
+    /// The tab that shows the first page.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
     }
 
     /// The port of the browser.
