@@ -13,8 +13,6 @@ use crate::setting::Setting;
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a started browser's WebSocket may take, unless the file says otherwise.
 const CDP_READY_TIMEOUT: Duration = Duration::from_secs(8);
-/// The longest of either that 2026.5.20 takes, in milliseconds.
-const MOST_START_MS: u64 = 120_000;
 
 /// The browser proxy's settings; the default is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,10 +148,10 @@ impl BrowserSettings {
             .optional("extraArgs", Setting::texts)?
             .unwrap_or_default();
         settings.launch_timeout = browser
-            .optional("localLaunchTimeoutMs", start_timeout)?
+            .optional("localLaunchTimeoutMs", Setting::timeout)?
             .unwrap_or(LAUNCH_TIMEOUT);
         settings.cdp_ready_timeout = browser
-            .optional("localCdpReadyTimeoutMs", start_timeout)?
+            .optional("localCdpReadyTimeoutMs", Setting::timeout)?
             .unwrap_or(CDP_READY_TIMEOUT);
         if let Some(policy) = browser.member("ssrfPolicy")? {
             settings.allow_private_network =
@@ -213,10 +211,4 @@ fn text(owner: &Setting<'_>, name: &str) -> Result<Option<String>, OpenclawJsonE
 fn port(value: &Setting<'_>) -> Result<u16, OpenclawJsonError> {
     let port = value.between(1..=u16::MAX.into(), "a port from 1 to 65535")?;
     u16::try_from(port).map_err(|_| value.wrong("a port from 1 to 65535"))
-}
-
-fn start_timeout(value: &Setting<'_>) -> Result<Duration, OpenclawJsonError> {
-    value
-        .between(1..=MOST_START_MS, "1 to 120000 milliseconds")
-        .map(Duration::from_millis)
 }

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use approvals::policy::UnknownValue;
 use config::{Map, Value, ValueKind};
 
 use crate::OpenclawJsonError;
+
+/// The longest time that upstream takes for a secret's provider (config §4.1) and, in 2026.5.20, for
+/// the start of a browser, in milliseconds.
+const TIMEOUT_LIMIT_MS: u64 = 120_000;
 
 /// Where values stand. Layering keeps that of every value but an object.
 pub(crate) struct Origins {
@@ -147,6 +152,13 @@ impl<'a> Setting<'a> {
         }
         .filter(|number| bounds.contains(number))
         .ok_or_else(|| self.wrong(expected))
+    }
+
+    /// A time in milliseconds, of at most [`TIMEOUT_LIMIT_MS`].
+    pub(crate) fn timeout(&self) -> Result<Duration, OpenclawJsonError> {
+        let expected = "a whole number of milliseconds from 1 to 120000";
+        self.between(1..=TIMEOUT_LIMIT_MS, expected)
+            .map(Duration::from_millis)
     }
 
     /// A number of things.
