@@ -108,7 +108,8 @@ fn read_unit_file(file: &Path) -> Result<BTreeMap<String, String>, EnvFileError>
 /// The variables of an `EnvironmentFile=` as systemd takes them (systemd.exec(5)): of equal names
 /// the last one counts; quoted pieces are joined; a backslash makes the next character an ordinary
 /// one, and the end of a line disappear; what has no valid name is passed over.
-fn unit_variables(text: &str) -> BTreeMap<String, String> {
+#[must_use]
+pub fn unit_variables(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut characters = text.chars().peekable();
     loop {
@@ -274,8 +275,10 @@ pub(crate) fn is_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// `KEY=V`, `KEY="V"` with backslashes, or `export KEY='V'` as a shell reads it.
-fn assignment(line: &str) -> Option<(String, String)> {
+/// The variable that a line of an `--env-file` sets, if it sets one: `KEY=V`, `KEY="V"` with
+/// backslashes, or `export KEY='V'` as a shell reads it.
+#[must_use]
+pub fn assignment(line: &str) -> Option<(String, String)> {
     let line = match line.strip_prefix("export") {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         Some(_) | None => line,

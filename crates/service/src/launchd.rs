@@ -256,7 +256,7 @@ impl ServiceManager for Launchd {
             return Ok(None);
         };
         let file = match &agent.environment_file {
-            Some(path) => EnvironmentFile::load(path).unwrap_or_default(),
+            Some(path) => EnvironmentFile::load(path, Syntax::Shell).unwrap_or_default(),
             None => EnvironmentFile::default(),
         };
         // Upstream's agent has its markers in the file.
@@ -306,7 +306,7 @@ impl ServiceManager for Launchd {
     }
 
     fn stored_secrets(&self) -> Result<EnvironmentFile, ServiceError> {
-        let mut file = EnvironmentFile::load(&self.places.environment_file)?;
+        let mut file = EnvironmentFile::load(&self.places.environment_file, Syntax::Shell)?;
         // Upstream keeps the whole environment in this file; only its secrets are of use.
         file.retain(|name| crate::environment_file::MANAGED.contains(&name));
         Ok(file)

@@ -312,7 +312,7 @@ impl ServiceManager for Systemd {
         let mut file_variables = Vec::new();
         for path in unit.environment_files(self.home()) {
             // Whoever may not read the file still learns everything else.
-            let file = EnvironmentFile::load(&path).unwrap_or_default();
+            let file = EnvironmentFile::load(&path, Syntax::Systemd).unwrap_or_default();
             file_variables.extend(file.names().map(str::to_owned));
         }
         for directive in unit.all("Service", "LoadCredential") {
@@ -350,7 +350,10 @@ impl ServiceManager for Systemd {
 
     fn stored_secrets(&self) -> Result<EnvironmentFile, ServiceError> {
         match self.scope {
-            Scope::User => Ok(EnvironmentFile::load(&self.environment_file)?),
+            Scope::User => Ok(EnvironmentFile::load(
+                &self.environment_file,
+                Syntax::Systemd,
+            )?),
             Scope::System => {
                 system_account::load_secrets(Path::new(SYSTEM_SECRET_FOLDER), &MANAGED)
             }
