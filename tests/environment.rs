@@ -7,14 +7,10 @@ mod common;
 #[path = "common/tls_server.rs"]
 mod tls_server;
 
-use std::fs::File;
-use std::os::fd::AsRawFd as _;
-
 use common::home::Home;
 use common::service_manager::ServiceManager;
 use common::{DEADLINE, gateway};
 use gateway::{DEFAULT_TOKEN, GatewayHandle, NodeView};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 
 use tls_server::{Certificate, TlsServer, Version};
@@ -79,6 +75,11 @@ async fn no_command_sees_what_is_meant_for_the_node_alone() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn no_command_inherits_a_descriptor() {
+    use std::fs::File;
+    use std::os::fd::AsRawFd as _;
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
     let gateway = gateway().await;
     let home = Home::new();
     home.allow_everything();

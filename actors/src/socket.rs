@@ -35,6 +35,7 @@ use crate::tls::{self, Demand, Distrust, TlsError};
 
 /// How long unacknowledged data may be in flight before the kernel declares the peer dead. Below
 /// the watchdog's two ticks, so that a dead network is noticed even while we are sending.
+#[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the kernel probes the peer, and the time between probes.
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(30);

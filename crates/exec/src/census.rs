@@ -6,7 +6,6 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
 use tokio::sync::Mutex;
@@ -98,6 +97,7 @@ impl Census {
 /// number by the time of the signal.
 #[cfg(target_os = "linux")]
 fn reach(pid: Pid, mark: RunMark, signal: Option<Signal>) -> bool {
+    use nix::errno::Errno;
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
     let Some(raw) = rustix::process::Pid::from_raw(pid.as_raw()) else {
@@ -192,6 +192,7 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X')
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_zombie_of(self, parent: Pid) -> bool {
         self.state == 'Z' && self.parent == parent.as_raw()
     }

@@ -20,9 +20,6 @@ use crate::census::mark_of;
 use crate::mark::RunMark;
 use crate::run::Limits;
 
-/// Attributes by which systemd marks a delegated group (systemd.resource-control(5)).
-const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
-
 /// Where the node itself goes.
 const NODE_GROUP: &str = "node";
 
@@ -249,6 +246,9 @@ fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
 
 #[cfg(target_os = "linux")]
 fn is_delegated(folder: &Path) -> bool {
+    /// Attributes by which systemd marks a delegated group (systemd.resource-control(5)).
+    const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
+
     DELEGATED.into_iter().any(|attribute| {
         let mut value = [0_u8; 2];
         rustix::fs::getxattr(folder, attribute, &mut value)
@@ -362,8 +362,10 @@ mod tests {
 
     /// A group of the real unified hierarchy, marked as delegated; `None` where this user may not
     /// make one.
+    #[cfg(target_os = "linux")]
     struct RealGroup(PathBuf);
 
+    #[cfg(target_os = "linux")]
     impl RealGroup {
         fn make() -> Option<Self> {
             let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -377,6 +379,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     impl Drop for RealGroup {
         fn drop(&mut self) {
             for entry in fs::read_dir(&self.0).unwrap().flatten() {
@@ -390,6 +393,7 @@ mod tests {
 
     /// This test binary runs the ignored test below in a delegated group: whoever uses one leaves
     /// the group that it was started in.
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_delegated_group_keeps_each_run_together() {
         let Some(group) = RealGroup::make() else {
@@ -412,6 +416,7 @@ mod tests {
         );
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     #[ignore = "run by the test above in a process of its own"]
     async fn runs_in_a_delegated_group() {

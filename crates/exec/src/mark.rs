@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
 
 /// The bit that every mark has: as a limit, 4 EiB or more.
+#[cfg(any(target_os = "linux", test))]
 const MARK: u64 = 1 << 62;
 
 /// Where the instance stands in a mark; below it is the number of the run.
@@ -98,6 +99,7 @@ impl RunMark {
     }
 
     /// The mark as a limit, in bytes.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn as_limit(self) -> u64 {
         MARK | u64::from(self.instance.0) << INSTANCE_SHIFT | u64::from(self.number)
     }

@@ -2,12 +2,7 @@
 //! them, or they stay as zombies.
 
 use nix::errno::Errno;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-
-use crate::census::{Stat, mark_of, processes};
-use crate::mark::Instance;
-use crate::run::service;
 
 /// Makes orphaned descendants children of this process, so that they neither vanish from sight
 /// nor depend on the machine's first process to be buried.
@@ -41,7 +36,7 @@ pub struct Burial {
 /// Children that this process did not start as runs are left alone.
 #[cfg(target_os = "linux")]
 pub fn reap(is_waited_for: impl Fn(Pid) -> bool) -> Burial {
-    use nix::sys::wait::{Id, waitid};
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
     let mut reaped = 0;
     loop {
@@ -82,6 +77,8 @@ pub fn reap(_: impl Fn(Pid) -> bool) -> Burial {
 
 #[cfg(target_os = "linux")]
 fn reap_each(is_waited_for: impl Fn(Pid) -> bool) -> usize {
+    use crate::census::{Stat, processes};
+
     let this = Pid::this();
     let orphans = processes().filter(|pid| {
         Stat::of(*pid).is_some_and(|stat| stat.is_zombie_of(this))
@@ -90,13 +87,21 @@ fn reap_each(is_waited_for: impl Fn(Pid) -> bool) -> usize {
     orphans.filter(|pid| wait_for(*pid)).count()
 }
 
+#[cfg(target_os = "linux")]
 fn is_orphan(pid: Pid, is_waited_for: impl Fn(Pid) -> bool) -> bool {
+    use crate::census::mark_of;
+    use crate::mark::Instance;
+    use crate::run::service;
+
     let ours =
         mark_of(pid, &mut Vec::new()).is_some_and(|mark| mark.instance() == Instance::current());
     ours && !is_waited_for(pid) && !service::is_waited_for(pid)
 }
 
+#[cfg(target_os = "linux")]
 fn wait_for(pid: Pid) -> bool {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
     matches!(
         waitpid(pid, Some(WaitPidFlag::WNOHANG)),
         Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))

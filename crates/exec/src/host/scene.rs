@@ -8,7 +8,7 @@ use approvals::command::CommandLine;
 use tempfile::TempDir;
 
 use super::Host;
-use crate::environment::{BaseEnvironment, CommandEnvironment, Overrides};
+use crate::environment::BaseEnvironment;
 
 pub(crate) struct Scene {
     _folder: TempDir,
@@ -41,8 +41,10 @@ impl Scene {
         Host::new(&self.environment, &self.root)
     }
 
-    pub(crate) fn command_environment(&self) -> CommandEnvironment {
-        self.environment.with(Overrides::default())
+    #[cfg(target_os = "linux")]
+    pub(crate) fn command_environment(&self) -> crate::environment::CommandEnvironment {
+        self.environment
+            .with(crate::environment::Overrides::default())
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{Instant, timeout};
 
@@ -25,7 +24,8 @@ static WAITED_FOR: [AtomicI32; MOST_SERVICES] = [const { AtomicI32::new(0) }; MO
 
 /// Whether a service process waits for this child itself, or may: a place that names no process yet
 /// stands for any.
-pub(crate) fn is_waited_for(pid: Pid) -> bool {
+#[cfg(target_os = "linux")]
+pub(crate) fn is_waited_for(pid: nix::unistd::Pid) -> bool {
     WAITED_FOR.iter().any(|place| {
         let leader = place.load(Ordering::Acquire);
         leader == pid.as_raw() || leader == Place::TAKEN

@@ -9,6 +9,7 @@ use super::*;
 use crate::host::scene::{Scene, command};
 use crate::prepare::{PreparePolicy, Prepared, prepare};
 use crate::request::PrepareRequest;
+#[cfg(target_os = "linux")]
 use crate::run::RunSpec;
 
 const APPROVED: Approval = Approval::Explicit(Grant::Once);
@@ -205,6 +206,7 @@ fn a_script_that_changed_is_refused() {
 }
 
 /// Runs what was started, after `change` had its chance in the last moment.
+#[cfg(target_os = "linux")]
 async fn output_after(scene: &Scene, argv: &[&str], change: impl FnOnce(&Scene)) -> String {
     let plan = prepared(scene, argv, "").plan;
     let Start {

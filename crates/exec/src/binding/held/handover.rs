@@ -1,7 +1,5 @@
 //! Putting a descriptor in the place of a name in a command.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
 use approvals::wrapper::{TrustPlan, executable_name};
@@ -66,6 +64,9 @@ fn existing(path: String) -> Option<PathBuf> {
 /// A copy in memory that nobody can change any more.
 #[cfg(target_os = "linux")]
 pub(super) fn sealed_copy(bytes: &[u8]) -> Option<HeldDescriptor> {
+    use std::fs::File;
+    use std::io::Write as _;
+
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
