@@ -110,7 +110,7 @@ async fn upstreams_installed_node_is_taken_over_without_pairing_again() {
     assert_eq!(machine.shell(&format!("cat {UNIT}")).await, unit);
 
     // It takes its time to start.
-    let node = gateway.admit(DEADLINE * 4).await.unwrap();
+    let node = gateway.admit(DEADLINE).await.unwrap();
     machine
         .node(&["install", "--takeover"])
         .await

@@ -154,7 +154,7 @@ impl<'a> Setting<'a> {
         .ok_or_else(|| self.wrong(expected))
     }
 
-    /// A time in milliseconds, of at most [`TIMEOUT_LIMIT_MS`].
+    /// A time in milliseconds, from 1 to [`TIMEOUT_LIMIT_MS`].
     pub(crate) fn timeout(&self) -> Result<Duration, OpenclawJsonError> {
         let expected = "a whole number of milliseconds from 1 to 120000";
         self.between(1..=TIMEOUT_LIMIT_MS, expected)

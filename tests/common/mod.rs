@@ -23,7 +23,7 @@ use self::node::Node;
 pub(crate) const CONNECTED: &str = "node host gateway connected: ";
 
 /// Longest wait for anything that has to happen: far beyond what a busy machine needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 /// Between two looks at something that cannot be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -1,6 +1,7 @@
 //! What openclaw.json may say, and how what it must not say is refused.
 
 use std::fs;
+use std::time::Duration;
 
 use approvals::policy::{Ask, ExecLayer, Mode, Security};
 use approvals::safe_bins::{ProfileSettings, SafeBinSettings};
@@ -52,6 +53,18 @@ fn a_file_that_says_nothing_is_like_no_file() {
     ] {
         assert_eq!(load(text).expect(text).exec, missing.exec, "{text}");
     }
+}
+
+#[test]
+fn a_browser_may_be_given_more_time_to_start() {
+    let times = |text: &str| {
+        let browser = load(text).expect(text).browser;
+        (browser.launch_timeout, browser.cdp_ready_timeout)
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(times("{browser: {}}"), (seconds(15), seconds(8)));
+    let text = "{browser: {localLaunchTimeoutMs: 60000, localCdpReadyTimeoutMs: 20000}}";
+    assert_eq!(times(text), (seconds(60), seconds(20)));
 }
 
 #[test]

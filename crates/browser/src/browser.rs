@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
-use tokio::task::AbortHandle;
-use tracing::{debug, info};
+use exec::run::service::ServiceProcess;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tracing::{debug, info, warn};
 
-use self::live::{Identity, Live};
+use self::live::{ConnectError, Identity, Live};
 use self::tabs::{Aliases, ListedTab, Resolution};
 use crate::control::ControlOptions;
 use crate::endpoint::Endpoint;
@@ -42,8 +42,10 @@ pub struct Browser {
     options: Rc<ControlOptions>,
     /// One start, stop or attachment at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// The last start, which ends when it is told to and not with its call.
-    start: RefCell<Option<AbortHandle>>,
+    /// Whether a start is under way, which goes on without the call that began it.
+    is_starting: Cell<bool>,
+    /// Tells that start, and who waits for it, of a stop.
+    stops: watch::Sender<()>,
     live: RefCell<Option<Rc<Live>>>,
     aliases: RefCell<Aliases>,
     /// What the last `POST /start` asked for; counts until the next stop.
@@ -58,7 +60,8 @@ impl Browser {
             profile,
             options,
             turn: Arc::default(),
-            start: RefCell::default(),
+            is_starting: Cell::new(false),
+            stops: watch::Sender::new(()),
             live: RefCell::default(),
             aliases: RefCell::default(),
             headless_request: Cell::new(None),
@@ -160,15 +163,39 @@ impl Browser {
     /// # Errors
     /// Why it cannot be started or reached.
     pub async fn ensure(self: &Rc<Self>) -> Result<Rc<Live>, RouteError> {
+        self.obtain(None).await
+    }
+
+    /// The same for a call that asks for a start, with or without a window, which counts until the
+    /// next stop.
+    ///
+    /// # Errors
+    /// Those of [`Self::ensure`].
+    pub async fn start(self: &Rc<Self>, headless: Option<bool>) -> Result<Rc<Live>, RouteError> {
+        self.obtain(Some(headless)).await
+    }
+
+    async fn obtain(
+        self: &Rc<Self>,
+        headless: Option<Option<bool>>,
+    ) -> Result<Rc<Live>, RouteError> {
         if let Some(live) = self.current() {
             return Ok(live);
         }
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let mut stops = self.stops.subscribe();
+        let turn = tokio::select! {
+            biased;
+            () = next_stop(&mut stops) => return Err(self.stopped()),
+            turn = Arc::clone(&self.turn).lock_owned() => turn,
+        };
         if let Some(live) = self.current() {
             return Ok(live);
+        }
+        if let Some(headless) = headless {
+            self.headless_request.set(headless);
         }
         match self.profile.driver {
-            Driver::Openclaw if self.profile.is_managed() => self.start(turn).await,
+            Driver::Openclaw if self.profile.is_managed() => self.begin(turn, stops).await,
             Driver::Openclaw => self.attach(ANSWER_DEADLINE).await,
             Driver::ExistingSession | Driver::Extension => Err(self.unsupported()),
         }
@@ -198,32 +225,62 @@ impl Browser {
         )
     }
 
-    async fn start(self: &Rc<Self>, turn: OwnedMutexGuard<()>) -> Result<Rc<Live>, RouteError> {
-        let browser = Rc::clone(self);
-        let start = actix_rt::spawn(async move {
-            let _turn = turn;
-            browser.launch().await
-        });
-        self.start.replace(Some(start.abort_handle()));
-        start.await.unwrap_or_else(|_| {
-            Err(RouteError::failed(format_args!(
-                "Browser profile \"{}\" was stopped while it started.",
-                self.profile.name
-            )))
+    fn stopped(&self) -> RouteError {
+        refused(LaunchError::Stopped {
+            profile: self.profile.name.clone(),
         })
     }
 
-    async fn launch(&self) -> Result<Rc<Live>, RouteError> {
+    /// Starts the browser in a task that nobody can drop.
+    async fn begin(
+        self: &Rc<Self>,
+        turn: OwnedMutexGuard<()>,
+        stops: watch::Receiver<()>,
+    ) -> Result<Rc<Live>, RouteError> {
+        let browser = Rc::clone(self);
+        self.is_starting.set(true);
+        let start = actix_rt::spawn(async move {
+            let _turn = turn;
+            let started = browser.launch(stops).await;
+            browser.is_starting.set(false);
+            if let Err(error) = &started {
+                // The call that began it may have run out of time.
+                warn!(profile = browser.profile.name, %error, "the browser did not start");
+            }
+            started
+        });
+        start
+            .await
+            .unwrap_or_else(|error| Err(RouteError::failed(error)))
+    }
+
+    async fn launch(&self, mut stops: watch::Receiver<()>) -> Result<Rc<Live>, RouteError> {
         let plan = self.plan()?;
-        let launched = launch::launch(&plan).await.map_err(refused)?;
+        let launched = launch::launch(&plan, next_stop(&mut stops)).await;
+        let launched = launched.map_err(refused)?;
         let identity = Identity {
             websocket: launched.websocket,
-            executable: Some(plan.executable),
-            user_data_dir: Some(plan.user_data_dir),
+            executable: Some(plan.executable.clone()),
+            user_data_dir: Some(plan.user_data_dir.clone()),
             headless: plan.headless,
         };
+        let mut process = Some(launched.process);
         let ready = self.options.settings.cdp_ready_timeout;
-        self.connect(identity, Some(launched.process), ready).await
+        let connected = tokio::select! {
+            biased;
+            () = next_stop(&mut stops) => Err(self.stopped()),
+            connected = self.connect(identity, &mut process, ready) => {
+                connected.map_err(|error| RouteError::failed(format_args!(
+                    "Chrome CDP websocket for profile \"{}\" is not reachable after start. {error}. \
+                     If this machine is slow, raise browser.localCdpReadyTimeoutMs.",
+                    self.profile.name
+                )))
+            }
+        };
+        if let Some(process) = process {
+            plan.end(process).await;
+        }
+        connected
     }
 
     fn plan(&self) -> Result<LaunchPlan, RouteError> {
@@ -286,48 +343,40 @@ impl Browser {
             user_data_dir: None,
             headless: self.headless(),
         };
-        self.connect(identity, None, ATTACH_DEADLINE).await
+        let connected = self.connect(identity, &mut None, ATTACH_DEADLINE).await;
+        connected.map_err(|error| {
+            RouteError::failed(format_args!(
+                "Chrome CDP websocket for profile \"{}\" is not reachable. {error}",
+                self.profile.name
+            ))
+        })
     }
 
     async fn connect(
         &self,
         identity: Identity,
-        process: Option<exec::run::service::ServiceProcess>,
+        process: &mut Option<ServiceProcess>,
         deadline: Duration,
-    ) -> Result<Rc<Live>, RouteError> {
+    ) -> Result<Rc<Live>, ConnectError> {
         let places = &self.options.places;
         let policy = Rc::clone(&self.policy);
-        let live = Live::connect(identity, process, places, policy, deadline)
-            .await
-            .map_err(|error| {
-                RouteError::failed(format_args!(
-                    "Chrome CDP websocket for profile \"{}\" is not reachable after start. {error}",
-                    self.profile.name
-                ))
-            })?;
+        let live = Live::connect(identity, process, places, policy, deadline).await?;
         self.live.replace(Some(Rc::clone(&live)));
         Ok(live)
     }
 
-    /// Remembers what a start asks for.
-    pub fn request_headless(&self, headless: Option<bool>) {
-        self.headless_request.set(headless);
-    }
-
     /// Ends the browser if this node started it, be the start still under way, and lets go of it
-    /// otherwise; says whether there was one.
+    /// otherwise; says whether there was one. Who waits for a start until then waits in vain.
     pub async fn stop(&self) -> bool {
-        let start = self.start.take().filter(|start| !start.is_finished());
-        if let Some(start) = &start {
-            start.abort();
-        }
+        let was_starting = self.is_starting.get();
+        self.stops.send_replace(());
         let _turn = self.turn.lock().await;
         let live = self.live.borrow_mut().take();
         self.headless_request.set(None);
         if let Some(live) = &live {
             live.stop().await;
         }
-        live.is_some() || start.is_some()
+        live.is_some() || was_starting
     }
 
     // --- tabs -----------------------------------------------------------------------------------
@@ -437,12 +486,19 @@ impl Browser {
     }
 }
 
+/// Comes with the next stop; the browser that a sender belongs to outlives its receivers.
+async fn next_stop(stops: &mut watch::Receiver<()>) {
+    if stops.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 fn refused(error: LaunchError) -> RouteError {
     match &error {
         LaunchError::NoBrowser(_) => RouteError::failed(error),
-        LaunchError::PortInUse { .. } | LaunchError::FolderInUse { .. } => {
-            RouteError::conflict(error.to_string())
-        }
+        LaunchError::PortInUse { .. }
+        | LaunchError::FolderInUse { .. }
+        | LaunchError::Stopped { .. } => RouteError::conflict(error.to_string()),
         LaunchError::NotReady { .. } => RouteError::failed(error),
     }
 }

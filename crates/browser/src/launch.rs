@@ -109,6 +109,15 @@ pub enum LaunchError {
         /// The process.
         pid: i32,
     },
+    /// It was told to stop before it could be used.
+    #[error(
+        "Browser profile \"{profile}\" was stopped while it started. The next call that needs it \
+         starts it again."
+    )]
+    Stopped {
+        /// The profile.
+        profile: String,
+    },
     /// It ended or did not listen in time.
     #[error("Failed to start Chrome CDP on port {port} for profile \"{profile}\". {detail}")]
     NotReady {
@@ -130,11 +139,15 @@ pub struct Launched {
     pub websocket: String,
 }
 
-/// Starts a browser and waits until its debugging port listens. Dropping this ends it again.
+/// Starts a browser and waits until its debugging port listens, unless `stop` comes first. Dropping
+/// this kills it.
 ///
 /// # Errors
-/// [`LaunchError`].
-pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
+/// [`LaunchError`]; whatever was started is gone by then.
+pub async fn launch(
+    plan: &LaunchPlan,
+    stop: impl Future<Output = ()>,
+) -> Result<Launched, LaunchError> {
     let not_ready = |detail: String| LaunchError::NotReady {
         port: plan.port,
         profile: plan.profile.clone(),
@@ -179,6 +192,12 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
     let began = Instant::now();
     let listening = tokio::select! {
         biased;
+        () = stop => {
+            plan.end(process).await;
+            return Err(LaunchError::Stopped {
+                profile: plan.profile.clone(),
+            });
+        }
         websocket = timeout(plan.timeout, output.websocket()) => websocket.ok(),
         ended = process.wait() => {
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -188,7 +207,7 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
         }
     };
     let Some(websocket) = listening else {
-        process.stop(STOP_GRACE).await;
+        plan.end(process).await;
         return Err(not_ready(format!(
             "It did not listen within {} ms. If this machine is slow, raise \
              browser.localLaunchTimeoutMs. {}",
@@ -207,6 +226,12 @@ pub async fn launch(plan: &LaunchPlan) -> Result<Launched, LaunchError> {
 }
 
 impl LaunchPlan {
+    /// Ends a browser that was started by this plan and was never in use.
+    pub(crate) async fn end(&self, process: ServiceProcess) {
+        process.stop(STOP_GRACE).await;
+        profile_folder::remove_socket(&self.user_data_dir);
+    }
+
     fn arguments(&self) -> Vec<OsString> {
         let mut user_data_dir = OsString::from("--user-data-dir=");
         user_data_dir.push(&self.user_data_dir);

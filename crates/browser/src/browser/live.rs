@@ -78,9 +78,10 @@ pub struct Live {
 }
 
 impl Live {
+    /// Connects to a browser, and takes its process once that is done.
     pub(super) async fn connect(
         identity: Identity,
-        process: Option<ServiceProcess>,
+        process: &mut Option<ServiceProcess>,
         places: &Places,
         policy: Rc<Policy>,
         deadline: Duration,
@@ -90,7 +91,7 @@ impl Live {
             identity,
             pid: process.as_ref().map(ServiceProcess::pid),
             cdp: cdp.clone(),
-            process: RefCell::new(process),
+            process: RefCell::default(),
             tabs: RefCell::default(),
             attaching: tokio::sync::Mutex::new(()),
             last_used: RefCell::default(),
@@ -114,6 +115,7 @@ impl Live {
             }
         });
         live.downloads.enable(&cdp.browser()).await?;
+        live.process.replace(process.take());
         live.watch();
         Ok(live)
     }

@@ -102,10 +102,7 @@ pub async fn start(browser: &Rc<Browser>, request: &Request) -> Reply {
     let headless = request
         .query_flag("headless")
         .or_else(|| request.flag("headless"));
-    if browser.current().is_none() {
-        browser.request_headless(headless);
-    }
-    browser.ensure().await?;
+    browser.start(headless).await?;
     Ok(json!({"ok": true, "profile": browser.profile().name}))
 }
 
