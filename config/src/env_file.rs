@@ -102,14 +102,14 @@ impl VariablesFile {
 
 /// Reads what systemd has read already.
 fn read_unit_file(file: &Path) -> Result<BTreeMap<String, String>, EnvFileError> {
-    Ok(read(file)?.map_or_else(BTreeMap::new, |(text, _)| unit_variables(&text)))
+    Ok(read(file)?.map_or_else(BTreeMap::new, |(text, _)| unit_file_variables(&text)))
 }
 
 /// The variables of an `EnvironmentFile=` as systemd takes them (systemd.exec(5)): of equal names
 /// the last one counts; quoted pieces are joined; a backslash makes the next character an ordinary
 /// one, and the end of a line disappear; what has no valid name is passed over.
 #[must_use]
-pub fn unit_variables(text: &str) -> BTreeMap<String, String> {
+pub fn unit_file_variables(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut characters = text.chars().peekable();
     loop {
@@ -217,19 +217,22 @@ pub(crate) fn read_strict(file: &Path) -> Result<Vec<(String, String)>, EnvFileE
             file: file.to_owned(),
         });
     }
-    let mut variables = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let variable = assignment(line).ok_or_else(|| EnvFileError::Line {
+    let is_read = |(line, variable): (usize, Option<_>)| {
+        variable.ok_or_else(|| EnvFileError::Line {
             file: file.to_owned(),
-            line: index + 1,
-        })?;
-        variables.push(variable);
-    }
-    Ok(variables)
+            line,
+        })
+    };
+    env_file_lines(&text).map(is_read).collect()
+}
+
+/// The lines of an `--env-file` that are neither blank nor comments: their numbers, from 1, and the
+/// variable that each sets, if it sets one: `KEY=V`, `KEY="V"` with backslashes, or `export KEY='V'`
+/// as a shell reads it.
+pub fn env_file_lines(text: &str) -> impl Iterator<Item = (usize, Option<(String, String)>)> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(number, line)| (number, assignment(line)))
 }
 
 /// Reads `<stateDir>/.env` as upstream does: what is no assignment is passed over, and so is a file
@@ -275,10 +278,7 @@ pub(crate) fn is_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The variable that a line of an `--env-file` sets, if it sets one: `KEY=V`, `KEY="V"` with
-/// backslashes, or `export KEY='V'` as a shell reads it.
-#[must_use]
-pub fn assignment(line: &str) -> Option<(String, String)> {
+fn assignment(line: &str) -> Option<(String, String)> {
     let line = match line.strip_prefix("export") {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         Some(_) | None => line,
@@ -433,7 +433,7 @@ mod tests {
             ("A='never ends\nB=1", &[("A", "never ends\nB=1")]),
         ];
         for (text, expected) in table {
-            let read = unit_variables(text);
+            let read = unit_file_variables(text);
             let read: Vec<_> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             assert_eq!(read, expected, "{text}");
         }

@@ -53,7 +53,7 @@ pub use credentials::{
 };
 pub use edge_access::{EdgeAccess, EdgeAccessError};
 pub use endpoint::{EndpointError, EndpointFlags, GatewayScope, PlannedEndpoint, SavedEndpoint};
-pub use env_file::{EnvFileError, VariablesFile, assignment, unit_variables};
+pub use env_file::{EnvFileError, VariablesFile, env_file_lines, unit_file_variables};
 pub use environment::{Environment, VariableOrigin};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use json5_text::{Json5Error, parse_json5};

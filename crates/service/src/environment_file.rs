@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use node_config::{assignment, unit_variables};
+use node_config::{env_file_lines, unit_file_variables};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::files::{self, PRIVATE_FILE};
@@ -48,6 +48,17 @@ pub enum EnvironmentFileError {
         /// What the system said.
         source: io::Error,
     },
+    /// A line sets no variable.
+    #[error(
+        "{path}:{line}: expected KEY=VALUE or export KEY='VALUE'; correct the line or remove it",
+        path = .path.display()
+    )]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
     /// A value has more than one line.
     #[error("{name} has more than one line, which a service's environment cannot carry")]
     ManyLines {
@@ -60,6 +71,8 @@ pub enum EnvironmentFileError {
 #[derive(Debug, Default)]
 pub struct EnvironmentFile {
     values: BTreeMap<String, SecretString>,
+    /// The first line that sets no variable and is no comment either.
+    unread_line: Option<usize>,
 }
 
 impl EnvironmentFile {
@@ -86,18 +99,41 @@ impl EnvironmentFile {
         Ok(Self::parse(text.expose_secret(), syntax))
     }
 
-    /// Reads it as the node does when the service starts; what sets no variable is passed over.
+    /// Reads it as the node does when the service starts, but passes over what sets no variable, of
+    /// which [`Self::whole`] tells.
     #[must_use]
     pub fn parse(text: &str, syntax: Syntax) -> Self {
         let secret = |(name, value)| (name, SecretString::from(value));
-        let values = match syntax {
-            Syntax::Systemd => unit_variables(text).into_iter().map(secret).collect(),
+        let mut file = Self::default();
+        match syntax {
+            Syntax::Systemd => file
+                .values
+                .extend(unit_file_variables(text).into_iter().map(secret)),
             Syntax::Shell => {
-                let lines = text.lines().map(str::trim);
-                lines.filter_map(assignment).map(secret).collect()
+                for (line, variable) in env_file_lines(text) {
+                    match variable {
+                        Some(variable) => file.values.extend([secret(variable)]),
+                        None => file.unread_line = file.unread_line.or(Some(line)),
+                    }
+                }
             }
-        };
-        Self { values }
+        }
+        file
+    }
+
+    /// This file, if every line of it was read. The node refuses one that it cannot read whole, and
+    /// writing it again would lose what was passed over.
+    ///
+    /// # Errors
+    /// [`EnvironmentFileError::Line`].
+    pub fn whole(self, path: &Path) -> Result<Self, EnvironmentFileError> {
+        match self.unread_line {
+            None => Ok(self),
+            Some(line) => Err(EnvironmentFileError::Line {
+                path: path.to_owned(),
+                line,
+            }),
+        }
     }
 
     /// The value of a variable.
@@ -227,6 +263,8 @@ mod tests {
             Some("tok'en & <x>")
         );
         assert_eq!(shell.names().count(), 1);
+        let error = shell.whole(Path::new("/a")).unwrap_err().to_string();
+        assert!(error.starts_with("/a:3: expected"), "{error}");
     }
 
     #[test]

@@ -306,7 +306,8 @@ impl ServiceManager for Launchd {
     }
 
     fn stored_secrets(&self) -> Result<EnvironmentFile, ServiceError> {
-        let mut file = EnvironmentFile::load(&self.places.environment_file, Syntax::Shell)?;
+        let path = &self.places.environment_file;
+        let mut file = EnvironmentFile::load(path, Syntax::Shell)?.whole(path)?;
         // Upstream keeps the whole environment in this file; only its secrets are of use.
         file.retain(|name| crate::environment_file::MANAGED.contains(&name));
         Ok(file)
