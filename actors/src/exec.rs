@@ -18,14 +18,14 @@ use exec::request::WhichRequest;
 use exec::run::{Cancel, Containment, Ending, RunOutcome, RunSpec, Running, TIMEOUT_GRACE};
 use exec::verify::Verified;
 use exec::{census, search};
-use node_config::{ExecSettings, OnDisconnect};
+use node_config::{ExecSettings, Limits, OnDisconnect};
 use protocol::invoke::{InvokeError, InvokeId};
 use serde::Serialize;
 use state::journal::{Decided, Exited, Started};
 use state::{EarlierInstance, JournalBounds, JournalEntry, RecordedProcess, RunResult};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 pub(crate) use self::answer::{RunAsker, RunLabel, answer, to_json};
 use self::answer::{answer_all, deny};
@@ -208,6 +208,9 @@ pub(crate) struct Exec {
 }
 
 fn limits(settings: &ExecSettings) -> exec::run::Limits {
+    if cfg!(not(target_os = "linux")) && settings.limits != Limits::default() {
+        warn!("exec.limits has no effect on this system: commands run without limits");
+    }
     exec::run::Limits {
         memory: settings.limits.memory,
         pids: settings.limits.pids,
