@@ -204,6 +204,16 @@ impl ToolPage<'_> {
             .await;
     }
 
+    async fn fill_in_and_send(&self) {
+        for (name, text) in [("Name", "Ann"), ("Email", "a@b.c")] {
+            let field = self.find(&format!("textbox \"{name}\"")).await;
+            self.act(json!({ "kind": "type", "ref": field, "text": text }))
+                .await;
+        }
+        let send = self.find("button \"Send\"").await;
+        self.act(json!({ "kind": "click", "ref": send })).await;
+    }
+
     async fn text(&self) -> String {
         shown(
             &self
@@ -235,14 +245,7 @@ async fn the_browser_tool_drives_the_nodes_browser() {
         target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
     };
 
-    let name = page.find("textbox \"Name\"").await;
-    page.act(json!({ "kind": "type", "ref": name, "text": "Ann" }))
-        .await;
-    let email = page.find("textbox \"Email\"").await;
-    page.act(json!({ "kind": "type", "ref": email, "text": "a@b.c" }))
-        .await;
-    let send = page.find("button \"Send\"").await;
-    page.act(json!({ "kind": "click", "ref": send })).await;
+    page.fill_in_and_send().await;
     let text = page.text().await;
     assert!(text.contains("submitted name=Ann"), "{text}");
 
@@ -271,5 +274,37 @@ async fn the_browser_tool_drives_the_nodes_browser() {
     let download = json!({ "action": "download", "ref": link, "path": unique("file") });
     let downloaded = page.ask(download).await.to_string();
     assert!(downloaded.contains("file.bin"), "{downloaded}");
+    node.stop().await;
+}
+
+#[actix::test]
+async fn the_browser_tool_of_may_drives_the_nodes_browser() {
+    if !browser::has_chromium() {
+        return;
+    }
+    let gateway = GatewayProcess::shared(Release::May).await;
+    let operator = gateway.operator().await;
+    let home = NodeHome::new(Host::Ours);
+    configure(&home, &browser::config(browser::free_gateway_port()));
+    let node = home.start(Start::with_token(gateway.address(), TOKEN));
+    let node_id = operator.admit(home.name()).await;
+    declares(&operator, home.name(), true).await;
+    let site = browser::site::Site::start().await;
+
+    let open = json!({ "action": "open", "url": site.url("/form.html") });
+    let opened = tool(gateway, &node_id, open).await;
+    let page = ToolPage {
+        gateway,
+        node_id: &node_id,
+        target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
+    };
+    page.fill_in_and_send().await;
+    let snapshot = shown(&page.ask(json!({ "action": "snapshot" })).await);
+    assert!(snapshot.contains("submitted name=Ann"), "{snapshot}");
+    page.ask(json!({ "action": "navigate", "url": site.url("/index.html") }))
+        .await;
+    let picture = page.ask(json!({ "action": "screenshot" })).await;
+    let content = picture["content"].as_array().unwrap();
+    assert!(content.iter().any(|part| part["type"] == "image"));
     node.stop().await;
 }
