@@ -187,7 +187,16 @@ struct ToolPage<'a> {
     target: String,
 }
 
-impl ToolPage<'_> {
+impl<'a> ToolPage<'a> {
+    async fn open(gateway: &'a GatewayProcess, node_id: &'a str, url: &str) -> Self {
+        let opened = tool(gateway, node_id, json!({ "action": "open", "url": url })).await;
+        Self {
+            gateway,
+            node_id,
+            target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
+        }
+    }
+
     async fn ask(&self, mut arguments: Value) -> Value {
         arguments["targetId"] = self.target.as_str().into();
         tool(self.gateway, self.node_id, arguments).await
@@ -214,6 +223,14 @@ impl ToolPage<'_> {
         self.act(json!({ "kind": "click", "ref": send })).await;
     }
 
+    /// Goes there; the agent gets a picture of it.
+    async fn go_and_look(&self, url: &str) {
+        self.ask(json!({ "action": "navigate", "url": url })).await;
+        let picture = self.ask(json!({ "action": "screenshot" })).await;
+        let content = picture["content"].as_array().unwrap();
+        assert!(content.iter().any(|part| part["type"] == "image"));
+    }
+
     async fn text(&self) -> String {
         shown(
             &self
@@ -223,28 +240,27 @@ impl ToolPage<'_> {
     }
 }
 
-#[actix::test]
-async fn the_browser_tool_drives_the_nodes_browser() {
-    if !browser::has_chromium() {
-        return;
-    }
-    let gateway = GatewayProcess::shared(Release::September).await;
+/// A node that offers its browser, admitted; its home and its id.
+async fn node_with_browser(gateway: &GatewayProcess) -> (NodeHome, Node, String) {
     let operator = gateway.operator().await;
     let home = NodeHome::new(Host::Ours);
     configure(&home, &browser::config(browser::free_gateway_port()));
     let node = home.start(Start::with_token(gateway.address(), TOKEN));
     let node_id = operator.admit(home.name()).await;
     declares(&operator, home.name(), true).await;
+    (home, node, node_id)
+}
+
+#[actix::test]
+async fn the_browser_tool_drives_the_nodes_browser() {
+    if !browser::has_chromium() {
+        return;
+    }
+    let gateway = GatewayProcess::shared(Release::September).await;
+    let (_home, node, node_id) = node_with_browser(gateway).await;
     let site = browser::site::Site::start().await;
 
-    let open = json!({ "action": "open", "url": site.url("/form.html") });
-    let opened = tool(gateway, &node_id, open).await;
-    let page = ToolPage {
-        gateway,
-        node_id: &node_id,
-        target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
-    };
-
+    let page = ToolPage::open(gateway, &node_id, &site.url("/form.html")).await;
     page.fill_in_and_send().await;
     let text = page.text().await;
     assert!(text.contains("submitted name=Ann"), "{text}");
@@ -264,11 +280,7 @@ async fn the_browser_tool_drives_the_nodes_browser() {
     let text = page.text().await;
     assert!(text.contains("file node-"), "{text}");
 
-    page.ask(json!({ "action": "navigate", "url": site.url("/index.html") }))
-        .await;
-    let picture = page.ask(json!({ "action": "screenshot" })).await;
-    let content = picture["content"].as_array().unwrap();
-    assert!(content.iter().any(|part| part["type"] == "image"));
+    page.go_and_look(&site.url("/index.html")).await;
 
     let link = page.find("link \"Download file\"").await;
     let download = json!({ "action": "download", "ref": link, "path": unique("file") });
@@ -283,28 +295,13 @@ async fn the_browser_tool_of_may_drives_the_nodes_browser() {
         return;
     }
     let gateway = GatewayProcess::shared(Release::May).await;
-    let operator = gateway.operator().await;
-    let home = NodeHome::new(Host::Ours);
-    configure(&home, &browser::config(browser::free_gateway_port()));
-    let node = home.start(Start::with_token(gateway.address(), TOKEN));
-    let node_id = operator.admit(home.name()).await;
-    declares(&operator, home.name(), true).await;
+    let (_home, node, node_id) = node_with_browser(gateway).await;
     let site = browser::site::Site::start().await;
 
-    let open = json!({ "action": "open", "url": site.url("/form.html") });
-    let opened = tool(gateway, &node_id, open).await;
-    let page = ToolPage {
-        gateway,
-        node_id: &node_id,
-        target: opened["details"]["targetId"].as_str().unwrap().to_owned(),
-    };
+    let page = ToolPage::open(gateway, &node_id, &site.url("/form.html")).await;
     page.fill_in_and_send().await;
     let snapshot = shown(&page.ask(json!({ "action": "snapshot" })).await);
     assert!(snapshot.contains("submitted name=Ann"), "{snapshot}");
-    page.ask(json!({ "action": "navigate", "url": site.url("/index.html") }))
-        .await;
-    let picture = page.ask(json!({ "action": "screenshot" })).await;
-    let content = picture["content"].as_array().unwrap();
-    assert!(content.iter().any(|part| part["type"] == "image"));
+    page.go_and_look(&site.url("/index.html")).await;
     node.stop().await;
 }
